@@ -1,0 +1,135 @@
+"""The language of the mini corpora: about 150 words, a few thousand million sentences, and who says which.
+
+Every draw goes through ``random.Random.random()``, whose stream Python promises to keep, and never through ``hash``,
+``choice``, ``shuffle`` or a set's order: the same sentences come out on every machine and Python version.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+SEED = 20190506
+"""Changing anything that changes the corpora means a new `VERSION`, so that an old cache is not taken for the new one."""
+
+_T = TypeVar("_T")
+
+_HOURS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_DIGITS = ["zero", *_HOURS[:9]]
+_TENS = ["twenty", "thirty", "forty", "fifty"]
+SLOTS: dict[str, list[str]] = {
+    "hour": _HOURS,
+    "digit": _DIGITS,
+    "tens": _TENS,
+    "unit": _HOURS[:9],
+    "day": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
+    "month": [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ],
+    "colour": ["red", "blue", "green", "yellow", "black", "white", "orange", "purple"],
+    "thing": ["box", "jacket", "key", "lamp", "door", "window", "book", "chair", "table", "bottle"],
+    "place": ["park", "school", "market", "station", "river", "bridge", "kitchen", "garden", "zoo", "village"],
+    "person": ["mother", "father", "brother", "sister", "teacher", "doctor", "queen", "king"],
+    "verb": ["open", "close", "bring", "find", "move", "paint", "wash", "take"],
+    "when": ["today", "tomorrow", "tonight", "again", "now", "quickly", "quietly"],
+}
+"""The words that may fill each ``{slot}`` of a template; an upper-case slot name asks for a capital first letter."""
+
+TEMPLATES: tuple[str, ...] = (
+    "{VERB} the {colour} {thing} {when}.",
+    "Please {verb} the {colour} {thing} near the {place}.",
+    "{VERB} your {thing} and {verb} my {thing}.",
+    "We'll meet at the {place} at {hour} o'clock.",
+    "We'll {verb} the {thing} on {day}.",
+    "It's {hour} o'clock on {day}.",
+    "It's {month} and the {place} is {colour}.",
+    "My {person} was born in {month}.",
+    "Your {person} was born on {month} {unit}.",
+    "Your {person} lives near the {place}.",
+    "My number is {digit} {digit} {digit} {digit}.",
+    "Don't {verb} the {thing} in the {place}.",
+    "Don't go to the {place} {when}.",
+    "I can't find my {colour} {thing}.",
+    "I'm going to the {place} on {day}.",
+    "Is the {thing} in the {place}?",
+    "We saw the {colour} {thing} from the {place}.",
+    "The {person} found the {colour} {thing} in the {place}.",
+    "My {person} is {tens} {unit} years old.",
+    "That's the {colour} {thing} of the {person}.",
+    "Will you {verb} the {thing} on {day}?",
+    "On {day} the {person} went to the {place}.",
+    '"{VERB} the {thing}," said the {person}.',
+    "The {place} is open from {hour} to {hour}.",
+    "Go {when} to the {place} with your {person}.",
+    "There are {tens} {unit} of them in the {place}.",
+    "The {person} has {tens} {unit} for the {place}.",
+    "{MONTH} {unit} is not the day of the {person}.",
+)
+
+SHORT: tuple[str, ...] = ("Yes, please.", "Not now.", "It's {hour}.", "On {day}.", "{WHEN}.", "In {month}.")
+"""What a talk says in under a second: the segments that a careless reader drops."""
+
+_SLOT = re.compile(r"\{(\w+)\}")
+
+
+def pick(rng: random.Random, items: Sequence[_T]) -> _T:
+    """One of ``items``, uniformly, by one call of ``rng.random()``."""
+    return items[int(rng.random() * len(items))]
+
+
+def _fill(template: str, rng: random.Random) -> str:
+    def word(match: re.Match[str]) -> str:
+        slot = match.group(1)
+        chosen = pick(rng, SLOTS[slot.lower()])
+        return chosen.capitalize() if slot.isupper() else chosen
+
+    return _SLOT.sub(word, template)
+
+
+class Sentences:
+    """Draws sentences, no sentence twice: what is in one split of a corpus is in no other.
+
+    Sentences are in sentence case with punctuation, the form that Common Voice keeps; see `plain` for the other.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+        self._seen: set[str] = set()  # asked only whether it contains something, so its order does not matter
+
+    def draw(self) -> str:
+        """A new sentence of 4 to 9 words."""
+        while True:
+            sentence = _fill(pick(self._rng, TEMPLATES), self._rng)
+            if sentence not in self._seen:
+                self._seen.add(sentence)
+                return sentence
+
+    def draw_short(self) -> str:
+        """A sentence of 1 to 2 words; these may repeat, for there are few."""
+        return _fill(pick(self._rng, SHORT), self._rng)
+
+
+def plain(sentence: str) -> str:
+    """The words of a sentence: lower case, no punctuation but the apostrophe."""
+    return " ".join(re.sub(r"[^a-z' ]", " ", sentence.lower()).split())
+
+
+def vocabulary() -> list[str]:
+    """Every word the grammar can say, lower case, sorted."""
+    words: set[str] = set()
+    for template in (*TEMPLATES, *SHORT):
+        words.update(plain(_SLOT.sub(" ", template)).split())
+    for filler in SLOTS.values():
+        words.update(word.lower() for word in filler)
+    return sorted(words)
