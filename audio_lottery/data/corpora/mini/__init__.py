@@ -13,7 +13,7 @@ import importlib.util
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class MiniCorpora:
 
 
 def default_root() -> Path:
-    """``~/.cache/audio_lottery/mini-v1``; the environment variable AUDIO_LOTTERY_CACHE replaces the part before ``mini``."""
+    """``~/.cache/audio_lottery/mini-v1``; the environment variable AUDIO_LOTTERY_CACHE replaces all but the last part."""
     parent = os.environ.get("AUDIO_LOTTERY_CACHE") or "~/.cache/audio_lottery"
     return Path(parent).expanduser() / f"mini-v{VERSION}"
 
@@ -160,8 +160,9 @@ def _lock(path: Path) -> Iterator[bool]:
 def _make(root: Path) -> None:
     from audio_lottery.data.corpora.mini import launch  # here, because the synthesising process imports this file too
 
-    temporary = Path(tempfile.mkdtemp(prefix=f"{root.name}.tmp-", dir=root.parent))
+    temporary = root.with_name(f"{root.name}.tmp-{uuid.uuid4().hex}")
     try:
+        temporary.mkdir()  # not mkdtemp, whose folders are closed to everyone else for good
         (temporary / _OWNED).write_text("made by audio_lottery.data.corpora.mini; safe to delete\n", encoding="utf-8")
         hours = launch.synthesise(list(MINI), temporary)
         files, size = _census(temporary)
@@ -173,15 +174,14 @@ def _make(root: Path) -> None:
             os.fsync(handle.fileno())
         if root.exists():
             # Aside first: a rename is one step, a deletion is not.
-            old = Path(tempfile.mkdtemp(prefix=f"{root.name}.tmp-", dir=root.parent))
+            old = root.with_name(f"{root.name}.tmp-{uuid.uuid4().hex}")
             os.rename(root, old)
-            os.rename(temporary, root)
             shutil.rmtree(old, ignore_errors=True)
-        else:
+        try:
             os.rename(temporary, root)
-    except OSError:
-        # Where there are no locks, another process may have been first: its corpora are the same, bit for bit.
-        if not _whole(root):
-            raise
+        except OSError:
+            # Where there are no locks, another process may have been first: its corpora are the same, bit for bit.
+            if not _whole(root):
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -3,6 +3,7 @@
 eSpeak NG is GPL: this module is imported by the synthesising process (`synthesise`) only, which shares nothing with the
 rest of the package but files. What eSpeak says depends on what it said before in the same process, so the same voices
 and sentences in the same order in a *fresh* process give the same samples, bit for bit, and another order does not.
+(It also depends on the time of day, unless the random seed is set as in `Espeak.use`.)
 """
 
 import ctypes
@@ -69,6 +70,8 @@ class Espeak:
         """Speak as ``voice`` from now on."""
         if code := self._library.espeak_SetVoiceByName(voice.name.encode()):
             raise RuntimeError(f"eSpeak NG has no voice '{voice.name}' (code {code})")
+        # The breath in some voices (f2, f5) is libc's rand(), which eSpeak seeds with the time of day when it starts.
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         # After the voice, which brings settings of its own.
         for parameter, value in ((_RATE, voice.rate), (_PITCH, voice.pitch), (_VOLUME, _LOUDNESS)):
             self._library.espeak_SetParameter(parameter, value, 0)

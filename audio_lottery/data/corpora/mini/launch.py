@@ -35,21 +35,21 @@ def synthesise(corpora: list[str], folder: Path, limit: int | None = None) -> di
     """
     running: list[subprocess.Popen[str]] = []
     stop = threading.Event()
-    with tqdm(total=None if limit else _RECORDINGS, desc="mini corpora", unit="utt", disable=None) as bar:
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            jobs = {name: pool.submit(_child, name, folder, limit, bar, running, stop) for name in corpora}
-            try:
-                wait(jobs.values(), return_when=FIRST_EXCEPTION)
-                for job in jobs.values():
-                    if job.done():
-                        job.result()
-                return {name: job.result() for name, job in jobs.items()}
-            finally:
-                # One failed, or the user pressed Ctrl-C: the others must not go on in the background.
-                stop.set()
-                for process in running:
-                    if process.poll() is None:
-                        process.kill()
+    total = None if limit else _RECORDINGS
+    with tqdm(total=total, desc="mini corpora", unit="utt", disable=None) as bar, ThreadPoolExecutor(2) as pool:
+        jobs = {name: pool.submit(_child, name, folder, limit, bar, running, stop) for name in corpora}
+        try:
+            wait(jobs.values(), return_when=FIRST_EXCEPTION)
+            for job in jobs.values():
+                if job.done():
+                    job.result()
+            return {name: job.result() for name, job in jobs.items()}
+        finally:
+            # One failed, or the user pressed Ctrl-C: the others must not go on in the background.
+            stop.set()
+            for process in running:
+                if process.poll() is None:
+                    process.kill()
 
 
 # The child is run as the top-level package ``mini``, from this folder's parent: importing it by its full name would

@@ -73,7 +73,7 @@ def _noise_table() -> Signal:
 
 
 def noise(start: int, count: int) -> Signal:
-    """``count`` samples of white noise of ±4 units: the room in which everything is said; digital silence is not speech.
+    """``count`` samples of white noise of ±4 units: the room in which everything is said, for none is quite silent.
 
     Args:
         start: where in the (repeating) noise to begin, so that no two utterances need share it.

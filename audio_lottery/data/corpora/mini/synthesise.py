@@ -103,7 +103,8 @@ def make_cv(root: Path, limit: int, tick: Callable[[], None]) -> dict[str, float
 def _talk_segment(studio: Studio, first: str, second: str | None) -> tuple[Samples, str]:
     """One or two sentences as a segment with TED-LIUM's markup: samples and text."""
     rng = studio.rng
-    pieces, texts = [studio.room(0.08, 0.15)], []
+    pieces = [studio.room(0.08, 0.15)]
+    texts: list[str] = []
     for sentence in (first, second):
         if sentence is None:
             continue

@@ -52,7 +52,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 class LibriSpeech:
-    """``LibriSpeech/<split>/<speaker>/<chapter>/<speaker>-<chapter>-NNNN.flac`` and ``.trans.txt``, ``SPEAKERS.TXT``."""
+    """``LibriSpeech/<split>/<speaker>/<chapter>/<speaker>-<chapter>-NNNN.flac``, ``.trans.txt`` and ``SPEAKERS.TXT``."""
 
     def __init__(self, root: Path) -> None:
         self._root = root / "LibriSpeech"
@@ -93,12 +93,15 @@ class LibriChapter:
 
 
 class CommonVoice:
-    """``cv-corpus-mini/en``: one tsv per split, ``validated.tsv`` with all of them, ``clip_durations.tsv`` and ``clips``.
+    """``cv-corpus-mini/en``: a tsv per split, ``validated.tsv`` with all of them, ``clip_durations.tsv``, ``clips``.
 
     As in the releases, fields are not quoted: a quotation mark in a sentence stands as it is.
     """
 
-    _COLUMNS = "client_id path sentence_id sentence sentence_domain up_votes down_votes age gender accents variant locale segment"
+    _COLUMNS = (
+        *("client_id", "path", "sentence_id", "sentence", "sentence_domain", "up_votes", "down_votes"),
+        *("age", "gender", "accents", "variant", "locale", "segment"),
+    )
 
     def __init__(self, root: Path) -> None:
         self._root = root / "cv-corpus-mini" / "en"
@@ -132,7 +135,7 @@ class CommonVoice:
 
     def close(self) -> None:
         """Write the tsv files."""
-        header = "\t".join(self._COLUMNS.split())
+        header = "\t".join(self._COLUMNS)
         for split, rows in self._rows.items():
             write_lines(self._root / f"{split}.tsv", [header, *rows])
         everything = [row for rows in self._rows.values() for row in rows]
@@ -162,7 +165,7 @@ class Talk:
         self._lines.append(f"{self.name} 1 inter_segment_gap {begin} {end} {labels} ignore_time_segment_in_scoring")
 
     def segment(self, samples: Samples, text: str) -> None:
-        """A segment; ``text`` in the corpus's spelling, or ``ignore_time_segment_in_scoring`` for one not transcribed."""
+        """A segment; ``text`` in the corpus's spelling, or ``ignore_time_segment_in_scoring`` if it has no transcript."""
         begin, end = self._append(samples)
         labels = f"<o,f0,{'female' if self.voice.female else 'male'}>"
         self._lines.append(f"{self.name} 1 {self.name} {begin} {end} {labels} {text}")
@@ -193,6 +196,6 @@ class Talk:
 
 
 def ted_text(words: Sequence[str], variants: Sequence[bool]) -> str:
-    """Words in TED-LIUM's spelling: clitics split off (``it 's``), a pronunciation number where ``variants`` says so."""
+    """Words in TED-LIUM's spelling: clitics split off (``it 's``), a pronunciation number where ``variants`` says."""
     marked = (f"{word}(2)" if variant else word for word, variant in zip(words, variants, strict=True))
     return " ".join(word.replace("'", " '") for word in marked)
