@@ -16,10 +16,10 @@ from pathlib import Path
 
 from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
+from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.errors import ConfigError, ModelError, TextError
 
 DEFAULT_CHARACTERS = "abcdefghijklmnopqrstuvwxyz'"
-SAMPLE_RATE = 16_000
 
 PAD_TOKEN = "<pad>"
 UNKNOWN_TOKEN = "<unk>"
