@@ -1,5 +1,46 @@
-"""Readers: one file per corpus, each turning the official on-disk layout into manifest rows.
+"""One reader per corpus: official layout on disk in, manifest rows out.
 
-A reader is a function ``read(root: Path, split: str) -> Iterator[Utterance]``; `READERS` is the registry that the
-configuration's ``corpus`` field selects from.
+A reader is a function ``read(root, split)`` that yields `Utterance` objects in sorted order with absolute paths, and
+raises `CorpusError` or `AudioError` in one line that says which file (and line) is at fault.
 """
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from datasets import Dataset
+
+from audio_lottery.data.corpora import common_voice, jsonl, librispeech, tedlium
+from audio_lottery.data.manifest import Utterance, build_manifest
+from audio_lottery.errors import CorpusError
+
+Reader = Callable[[Path, str], Iterator[Utterance]]
+
+READERS: dict[str, Reader] = {
+    "librispeech": librispeech.read,
+    "common_voice": common_voice.read,
+    "tedlium": tedlium.read,
+    "jsonl": jsonl.read,
+}
+
+
+def read_corpus(corpus: str, root: str | Path, split: str) -> Dataset:
+    """The manifest of one split of a corpus on disk.
+
+    Args:
+        corpus: a key of `READERS`.
+        root: the folder of the corpus; each reader says which folders it takes.
+        split: as the corpus names it, e.g. ``train-clean-100``, ``validated``, ``dev``, ``train.jsonl``.
+
+    Returns:
+        A dataset with the columns of `audio_lottery.data.manifest.FEATURES`; ``corpus`` is ``"<corpus>/<split>"``.
+
+    Raises:
+        CorpusError: an unknown corpus, a missing folder or split, or files that are not in the official layout.
+        AudioError: an audio file whose length cannot be read.
+    """
+    if corpus not in READERS:
+        raise CorpusError(f"unknown corpus '{corpus}'; known: {', '.join(sorted(READERS))}")
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise CorpusError(f"{corpus}/{split}: missing corpus folder {root}; download the corpus or correct the path")
+    return build_manifest(READERS[corpus](root, split), f"{corpus}/{split}")

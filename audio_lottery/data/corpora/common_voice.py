@@ -1,0 +1,79 @@
+"""Common Voice as Mozilla packs it: one folder per locale with ``<split>.tsv`` files and the folder ``clips``."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from audio_lottery.data.audio import probe
+from audio_lottery.data.corpora._files import absolute, folders, listed, numbered_lines
+from audio_lottery.data.manifest import Utterance
+from audio_lottery.errors import CorpusError
+
+
+class _Row(NamedTuple):
+    name: str
+    clip: Path
+    sentence: str
+    client: str
+
+
+def read(root: Path, split: str) -> Iterator[Utterance]:
+    """The utterances of a split, by clip name; the id is the clip's name without ``.mp3``.
+
+    Durations are read from the clips, at about 1 ms each. ``clip_durations.tsv``, which some releases add, is not
+    used: it is rounded, was measured with another decoder, and would let a damaged clip pass until it is trained on.
+
+    Args:
+        root: the folder of a locale (``.../en``), or the folder around it when that holds one locale only.
+        split: e.g. ``train``, ``dev``, ``test``, ``validated``.
+
+    Raises:
+        CorpusError: no such split, several locales, a missing column, a malformed line, or a missing clip.
+        AudioError: a clip that cannot be read.
+    """
+    corpus = f"common_voice/{split}"
+    tsv = _locale(absolute(root), corpus) / f"{split}.tsv"
+    if not tsv.is_file():
+        found = sorted(file.stem for file in tsv.parent.glob("*.tsv"))
+        raise CorpusError(f"{corpus}: no file {tsv}; splits there: {listed(found)}")
+    rows = sorted(_rows(tsv))
+    for row in tqdm(rows, desc=corpus, unit="clip", disable=None, leave=False):
+        duration = probe(row.clip).duration
+        yield Utterance(row.name, str(row.clip), 0.0, duration, row.sentence, row.client, duration, corpus)
+
+
+def _locale(root: Path, corpus: str) -> Path:
+    if (root / "clips").is_dir():
+        return root
+    locales = [folder for folder in folders(root) if (folder / "clips").is_dir()]
+    if not locales:
+        raise CorpusError(f"{corpus}: {root} is no Common Voice folder: it holds no 'clips', and no locale that does")
+    if len(locales) > 1:
+        names = [folder.name for folder in locales]
+        raise CorpusError(f"{corpus}: {root} holds several locales; name the folder of one of them: {listed(names)}")
+    return locales[0]
+
+
+def _rows(tsv: Path) -> Iterator[_Row]:
+    header: list[str] = []
+    for number, line in numbered_lines(tsv):
+        # These files have no quoting: sentences hold unpaired quotation marks, which would swallow lines.
+        cells = line.split("\t")
+        if not header:
+            header = cells
+            missing = [name for name in ("path", "sentence") if name not in header]
+            if missing:
+                raise CorpusError(f"{tsv}:{number}: no column '{missing[0]}'; columns there: {listed(header)}")
+            continue
+        if len(cells) != len(header):
+            raise CorpusError(f"{tsv}:{number}: {len(cells)} cells where the header has {len(header)} columns")
+        row = dict(zip(header, cells, strict=True))
+        path = row["path"]
+        # Old releases leave the ending out.
+        clip = tsv.parent / "clips" / (path if path.endswith(".mp3") else f"{path}.mp3")
+        if not clip.is_file():
+            raise CorpusError(f"{tsv}:{number}: missing clip {clip}")
+        name = clip.name.removesuffix(".mp3")
+        yield _Row(name, clip, row["sentence"], row.get("client_id") or name)

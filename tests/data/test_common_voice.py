@@ -1,0 +1,124 @@
+"""Common Voice: read by header name and without quoting, from releases whose columns and paths differ."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from audio_lottery.data.audio import read_audio
+from audio_lottery.data.corpora import read_corpus
+from audio_lottery.errors import AudioError, CorpusError
+
+RATE = 48_000
+SENTENCES = {
+    "common_voice_en_30": '"Unpaired, he said.',
+    "common_voice_en_4": "Don’t — naïve café!",
+    "common_voice_en_21": 'She said "no" twice.',
+}
+HEADER = ["client_id", "path", "sentence", "up_votes", "locale"]
+
+
+def write_tsv(path: Path, rows: list[list[str]], header: list[str] = HEADER) -> None:
+    path.write_text("".join("\t".join(row) + "\n" for row in [header, *rows]), encoding="utf-8")
+
+
+def rows() -> list[list[str]]:
+    return [[f"client{len(name)}", f"{name}.mp3", text, "2", "en"] for name, text in SENTENCES.items()]
+
+
+@pytest.fixture
+def locale(tmp_path: Path) -> Path:
+    folder = tmp_path / "cv-corpus" / "en"
+    (folder / "clips").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name in [*SENTENCES, "common_voice_en_of_another_split"]:
+        samples = generator.normal(scale=0.1, size=RATE // 2).astype(np.float32)
+        sf.write(folder / "clips" / f"{name}.mp3", samples, RATE)
+    write_tsv(folder / "test.tsv", rows())
+    return folder
+
+
+def test_round_trip(locale: Path) -> None:
+    corpus = read_corpus("common_voice", locale, "test")
+    assert corpus["id"][:] == sorted(SENTENCES)
+    assert {row["id"]: row["text"] for row in corpus} == SENTENCES
+    assert corpus["speaker"][:] == [f"client{len(name)}" for name in sorted(SENTENCES)]
+    assert set(corpus["corpus"]) == {"common_voice/test"}
+    for row in corpus:
+        assert Path(row["audio"]) == locale / "clips" / f"{row['id']}.mp3"
+        assert row["duration"] == row["end"] == 0.5
+        assert len(read_audio(row["audio"], row["start"], row["end"])) == 8_000
+
+
+def test_parent_folder_with_one_locale_or_more(locale: Path) -> None:
+    assert (
+        read_corpus("common_voice", locale.parent, "test").to_list()
+        == read_corpus("common_voice", locale, "test").to_list()
+    )
+    (locale.parent / "cy" / "clips").mkdir(parents=True)
+    with pytest.raises(CorpusError, match="holds several locales; name the folder of one of them: cy, en"):
+        read_corpus("common_voice", locale.parent, "test")
+    with pytest.raises(CorpusError, match="is no Common Voice folder"):
+        read_corpus("common_voice", locale / "clips", "test")
+
+
+def test_other_columns_in_other_order_and_paths_without_ending(locale: Path) -> None:
+    header = ["sentence_domain", "sentence", "path"]
+    write_tsv(locale / "test.tsv", [["", text, name] for name, text in SENTENCES.items()], header)
+    corpus = read_corpus("common_voice", locale, "test")
+    assert {row["id"]: row["text"] for row in corpus} == SENTENCES
+    assert corpus["speaker"][:] == corpus["id"][:]
+
+
+def test_byte_order_mark_and_windows_line_ends(locale: Path) -> None:
+    tsv = locale / "test.tsv"
+    tsv.write_bytes(b"\xef\xbb\xbf" + tsv.read_bytes().replace(b"\n", b"\r\n"))
+    assert {row["id"]: row["text"] for row in read_corpus("common_voice", locale, "test")} == SENTENCES
+
+
+def test_unknown_split_lists_those_there(locale: Path) -> None:
+    with pytest.raises(CorpusError, match=r"common_voice/train: no file .*train\.tsv; splits there: test"):
+        read_corpus("common_voice", locale, "train")
+
+
+@pytest.mark.parametrize("column", ["path", "sentence"])
+def test_missing_column(locale: Path, column: str) -> None:
+    header = [f"old_{name}" if name == column else name for name in HEADER]
+    write_tsv(locale / "test.tsv", rows(), header)
+    with pytest.raises(
+        CorpusError, match=rf"test\.tsv:1: no column '{column}'; columns there: client_id, .*old_{column}"
+    ):
+        read_corpus("common_voice", locale, "test")
+
+
+def test_missing_clip(locale: Path) -> None:
+    (locale / "clips" / "common_voice_en_4.mp3").unlink()
+    with pytest.raises(CorpusError, match=r"test\.tsv:3: missing clip .*common_voice_en_4\.mp3"):
+        read_corpus("common_voice", locale, "test")
+
+
+@pytest.mark.parametrize("cells", [2, 6])
+def test_line_with_other_columns_than_the_header(locale: Path, cells: int) -> None:
+    write_tsv(locale / "test.tsv", [*rows(), ["x"] * cells])
+    with pytest.raises(CorpusError, match=rf"test\.tsv:5: {cells} cells where the header has 5 columns"):
+        read_corpus("common_voice", locale, "test")
+
+
+def test_clip_twice(locale: Path) -> None:
+    write_tsv(locale / "test.tsv", [*rows(), rows()[0]])
+    with pytest.raises(CorpusError, match="utterance id 'common_voice_en_30' occurs twice"):
+        read_corpus("common_voice", locale, "test")
+
+
+def test_truncated_clip(locale: Path) -> None:
+    clip = locale / "clips" / "common_voice_en_4.mp3"
+    clip.write_bytes(clip.read_bytes()[:-300])
+    with pytest.raises(AudioError, match=r"common_voice_en_4\.mp3: truncated"):
+        read_corpus("common_voice", locale, "test")
+
+
+def test_only_the_header(locale: Path) -> None:
+    write_tsv(locale / "test.tsv", [])
+    with pytest.raises(CorpusError, match="common_voice/test: no utterances found"):
+        read_corpus("common_voice", locale, "test")
