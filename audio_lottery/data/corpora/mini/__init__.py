@@ -68,7 +68,7 @@ class MiniCorpora:
 
 
 def default_root() -> Path:
-    """``~/.cache/audio_lottery/mini-v1``; the environment variable AUDIO_LOTTERY_CACHE replaces all but the last part."""
+    """``~/.cache/audio_lottery/mini-v1``; AUDIO_LOTTERY_CACHE in the environment replaces all but the last part."""
     parent = os.environ.get("AUDIO_LOTTERY_CACHE") or "~/.cache/audio_lottery"
     return Path(parent).expanduser() / f"mini-v{VERSION}"
 

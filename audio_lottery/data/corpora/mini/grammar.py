@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 SEED = 20190506
-"""Whoever changes this, or anything else that changes the corpora, raises `VERSION`: an old cache is not the new one."""
+"""Whoever changes this, or anything else that changes the corpora, raises `VERSION`, so that no old cache is taken."""
 
 _T = TypeVar("_T")
 

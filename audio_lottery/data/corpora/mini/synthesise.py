@@ -145,8 +145,7 @@ def make_ted(root: Path, limit: int, tick: Callable[[], None]) -> dict[str, floa
                     samples, text = _talk_segment(
                         studio, sentences.draw(), sentences.draw() if index % 8 == 2 else None
                     )
-                talk.segment(samples, text)
-                hours[split] = hours.get(split, 0.0) + len(samples) / TED_RATE / 3600
+                hours[split] = hours.get(split, 0.0) + talk.segment(samples, text) / 3600
                 pause = to_pcm(studio.room(0.1, 0.9))
                 if len(pause) >= TED_RATE // 2:
                     talk.gap(pause)

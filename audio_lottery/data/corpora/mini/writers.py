@@ -52,7 +52,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 class LibriSpeech:
-    """``LibriSpeech/<split>/<speaker>/<chapter>/<speaker>-<chapter>-NNNN.flac``, ``.trans.txt`` and ``SPEAKERS.TXT``."""
+    """``LibriSpeech/<split>/<speaker>/<chapter>/<speaker>-<chapter>-NNNN.flac``, ``.trans.txt``, ``SPEAKERS.TXT``."""
 
     def __init__(self, root: Path) -> None:
         self._root = root / "LibriSpeech"
@@ -164,11 +164,15 @@ class Talk:
         labels = "<o,,unknown>"
         self._lines.append(f"{self.name} 1 inter_segment_gap {begin} {end} {labels} ignore_time_segment_in_scoring")
 
-    def segment(self, samples: Samples, text: str) -> None:
-        """A segment; ``text`` in the corpus's spelling, or ``ignore_time_segment_in_scoring`` if it has no transcript."""
+    def segment(self, samples: Samples, text: str) -> float:
+        """A segment; ``text`` in the corpus's spelling, or ``ignore_time_segment_in_scoring`` without a transcript.
+
+        Returns its seconds.
+        """
         begin, end = self._append(samples)
         labels = f"<o,f0,{'female' if self.voice.female else 'male'}>"
         self._lines.append(f"{self.name} 1 {self.name} {begin} {end} {labels} {text}")
+        return float(end) - float(begin)
 
     def pause(self, samples: Samples) -> None:
         """Time between two segments that no line mentions."""
