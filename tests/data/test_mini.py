@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -284,7 +283,7 @@ def test_neither_espeak_here_nor_torch_there() -> None:
     assert "espeakng_loader" not in sys.modules
     boot = launch._BOOT.replace("main()", "print(*sys.modules)")
     here = Path(mini.__file__).resolve().parent
-    command = [sys.executable, "-P", "-c", boot, os.pathsep.join([str(here.parent), str(here.parents[3])])]
+    command = [sys.executable, "-P", "-c", boot, str(here.parent), str(here.parents[3])]
     loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert "mini.espeak" in loaded
     assert {"torch", "transformers", "datasets"}.isdisjoint(loaded)

@@ -160,7 +160,7 @@ def _lock(path: Path) -> Iterator[bool]:
 def _make(root: Path) -> None:
     from audio_lottery.data.corpora.mini import launch  # here, because the synthesising process imports this file too
 
-    temporary = root.with_name(f"{root.name}.tmp-{uuid.uuid4().hex}")
+    temporary, old = (root.with_name(f"{root.name}.tmp-{uuid.uuid4().hex}") for _ in range(2))
     try:
         temporary.mkdir()  # not mkdtemp, whose folders are closed to everyone else for good
         (temporary / _OWNED).write_text("made by audio_lottery.data.corpora.mini; safe to delete\n", encoding="utf-8")
@@ -173,10 +173,7 @@ def _make(root: Path) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         if root.exists():
-            # Aside first: a rename is one step, a deletion is not.
-            old = root.with_name(f"{root.name}.tmp-{uuid.uuid4().hex}")
-            os.rename(root, old)
-            shutil.rmtree(old, ignore_errors=True)
+            os.rename(root, old)  # aside, for a rename is one step and a deletion is not
         try:
             os.rename(temporary, root)
         except OSError:
@@ -184,4 +181,5 @@ def _make(root: Path) -> None:
             if not _whole(root):
                 raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)

@@ -54,7 +54,10 @@ def synthesise(corpora: list[str], folder: Path, limit: int | None = None) -> di
 
 # The child is run as the top-level package ``mini``, from this folder's parent: importing it by its full name would
 # import its parent packages, and with them whatever the readers need (datasets, torch).
-_BOOT = "import os, sys; sys.path[:0] = sys.argv.pop(1).split(os.pathsep); from mini.synthesise import main; main()"
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.path.append(sys.argv.pop(1)); "
+    "from mini.synthesise import main; main()"
+)
 
 
 def _child(
@@ -63,15 +66,7 @@ def _child(
     here = Path(__file__).resolve().parent
     if stop.is_set():
         return {}
-    command = [
-        sys.executable,
-        "-P",
-        "-c",
-        _BOOT,
-        os.pathsep.join([str(here.parent), str(here.parents[3])]),
-        corpus,
-        str(folder),
-    ]
+    command = [sys.executable, "-P", "-c", _BOOT, str(here.parent), str(here.parents[3]), corpus, str(folder)]
     if limit is not None:
         command += ["--limit", str(limit)]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
