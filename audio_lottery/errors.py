@@ -60,4 +60,6 @@ def storage_error(path: object, error: Exception) -> StorageError:
     # safetensors raises its own exception class, which carries the system's text and not its number.
     full = number in _FULL or "os error 28" in str(error) or "os error 27" in str(error)
     reason = f"no space left for it ({error})" if full else str(error)
-    return StorageError(f"cannot write {path}: {reason}; free some space or choose another folder and run the command again")
+    return StorageError(
+        f"cannot write {path}: {reason}; free some space or choose another folder and run the command again"
+    )

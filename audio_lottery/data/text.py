@@ -183,14 +183,14 @@ def build_processor(
 
 def _check_characters(characters: str) -> None:
     if not characters:
-        raise ConfigError(f"--text.characters is empty; the default is {DEFAULT_CHARACTERS!r}")
+        raise ConfigError(f"--model.characters is empty; the default is {DEFAULT_CHARACTERS!r}")
     repeated = sorted({char for char in characters if characters.count(char) > 1})
     if repeated:
-        raise ConfigError(f"--text.characters repeats {', '.join(map(_show, repeated))}; list every character once")
+        raise ConfigError(f"--model.characters repeats {', '.join(map(_show, repeated))}; list every character once")
     reserved = [char for char in characters if char.isspace() or char == WORD_DELIMITER]
     if reserved:
         raise ConfigError(
-            f"--text.characters holds {', '.join(map(_show, reserved))}; remove it: the space between words is in the "
+            f"--model.characters holds {', '.join(map(_show, reserved))}; remove it: the space between words is in the "
             f"vocabulary already, written '{WORD_DELIMITER}'"
         )
 
@@ -301,7 +301,7 @@ def min_ctc_frames(labels: Sequence[int]) -> int:
 
 
 _REMEDY = (
-    "choose another --data.normalizer, add them to --text.characters, or leave such utterances out with "
+    "choose another --data.normalizer, add them to --model.characters, or leave such utterances out with "
     "--data.out_of_vocabulary drop"
 )
 

@@ -192,7 +192,7 @@ def test_check_vocabulary_names_everything(processor: Wav2Vec2Processor) -> None
     assert "'é' U+00E9 (2×, first in u1)" in message
     assert "U+0301 (1×, first in u2)" in message
     assert "U+200B" in message
-    for remedy in ("--data.normalizer", "--text.characters", "--data.out_of_vocabulary drop"):
+    for remedy in ("--data.normalizer", "--model.characters", "--data.out_of_vocabulary drop"):
         assert remedy in message
 
 

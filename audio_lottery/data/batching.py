@@ -1,0 +1,167 @@
+"""Batches: utterances of like duration together, under a budget of padded seconds.
+
+The order is a pure function of the seed and the position in it, so a training that is resumed at any step sees the
+batches it would have seen, and every process of a distributed run computes its own share without talking to the others.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import TypedDict
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import Wav2Vec2Processor
+
+from audio_lottery.data.audio import SAMPLE_RATE, read_audio
+from audio_lottery.errors import ConfigError
+
+AudioTransform = Callable[[np.ndarray, str], np.ndarray]
+
+
+class Item(TypedDict):
+    """One decoded utterance."""
+
+    id: str
+    audio: np.ndarray
+    labels: list[int]
+
+
+class Batch(TypedDict):
+    """A padded batch.
+
+    ``inputs`` holds what the model takes, named as transformers names it: ``input_values`` [batch, samples] and, where
+    the feature extractor asks for it, ``attention_mask`` [batch, samples]. ``samples`` [batch] are the lengths without
+    padding; ``labels`` is one 1-D tensor per utterance (empty in evaluation).
+    """
+
+    ids: list[str]
+    inputs: dict[str, Tensor]
+    samples: Tensor
+    labels: list[Tensor]
+
+
+class SpeechDataset(torch.utils.data.Dataset[Item]):
+    """Decodes the rows of a manifest.
+
+    Args:
+        manifest: rows as in `audio_lottery.data.manifest`.
+        labels: label ids of each row; empty for evaluation.
+        transform: changes the audio, given the samples and the utterance id (noise).
+    """
+
+    def __init__(
+        self, manifest: Dataset, labels: Sequence[list[int]] = (), transform: AudioTransform | None = None
+    ) -> None:
+        self._manifest = manifest
+        self._labels = labels
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._manifest)
+
+    def __getitem__(self, index: int) -> Item:
+        row = self._manifest[index]
+        audio = read_audio(row["audio"], row["start"], row["end"], utterance_id=row["id"])
+        if self._transform is not None:
+            audio = self._transform(audio, row["id"])
+        return {"id": row["id"], "audio": audio, "labels": self._labels[index] if len(self._labels) else []}
+
+
+class Collator:
+    """Pads items to a `Batch` with the model's own feature extractor."""
+
+    def __init__(self, processor: Wav2Vec2Processor) -> None:
+        self._extract = processor.feature_extractor
+
+    def __call__(self, items: list[Item]) -> Batch:
+        features = self._extract(
+            [item["audio"] for item in items], sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt"
+        )
+        return {
+            "ids": [item["id"] for item in items],
+            "inputs": dict(features),
+            "samples": torch.tensor([item["audio"].shape[0] for item in items]),
+            "labels": [torch.tensor(item["labels"], dtype=torch.long) for item in items],
+        }
+
+
+class TrainingBatches:
+    """The endless sequence of training micro-batches of one process.
+
+    Every epoch the utterances are shuffled, sorted by duration with 10 % jitter, cut into batches whose padded duration
+    stays under the budget, dealt out so that the processes of a step get batches of like size, and the steps shuffled.
+
+    Args:
+        durations: seconds of each utterance.
+        max_batch_seconds: longest utterance × number of utterances of a batch stays below this.
+        seed: seed of the order.
+        rank: index of this process.
+        world_size: number of processes.
+
+    Raises:
+        ConfigError: an utterance alone is longer than the budget.
+    """
+
+    def __init__(
+        self, durations: Sequence[float], max_batch_seconds: float, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self._durations = np.asarray(durations, dtype=np.float64)
+        longest = float(self._durations.max())
+        if longest > max_batch_seconds:
+            raise ConfigError(
+                f"training has an utterance of {longest:.1f} s and max_batch_seconds is {max_batch_seconds}; "
+                "raise max_batch_seconds or lower data.max_seconds"
+            )
+        self._budget = max_batch_seconds
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        """The batches of this process in one epoch."""
+        rng = np.random.default_rng([self._seed, epoch])
+        order = rng.permutation(len(self._durations))
+        order = order[np.argsort(self._durations[order] * rng.uniform(0.95, 1.05, len(order)), kind="stable")]
+        batches = pack(order, self._durations, self._budget)
+        missing = -len(batches) % self._world_size
+        batches += [batches[i % len(batches)] for i in range(missing)]  # every process needs as many batches
+        steps = [batches[i : i + self._world_size] for i in range(0, len(batches), self._world_size)]
+        return [steps[i][self._rank] for i in rng.permutation(len(steps))]
+
+    def from_position(self, position: int) -> Iterator[tuple[int, list[int]]]:
+        """(epoch, batch) from micro-batch number ``position`` on, without end."""
+        for epoch in count():
+            batches = self.epoch(epoch)
+            for batch in batches[position:]:
+                yield epoch, batch
+            position = max(0, position - len(batches))
+
+
+def pack(order: Sequence[int] | np.ndarray, durations: np.ndarray, max_batch_seconds: float) -> list[list[int]]:
+    """Cut ``order`` into runs whose longest duration × length stays within the budget; a run has at least one entry."""
+    batches: list[list[int]] = []
+    longest = 0.0
+    for index in (int(i) for i in order):
+        longest = max(longest, float(durations[index]))
+        if not batches or longest * (len(batches[-1]) + 1) > max_batch_seconds:
+            batches.append([])
+            longest = float(durations[index])
+        batches[-1].append(index)
+    return batches
+
+
+def make_loader(
+    dataset: SpeechDataset, batches: Iterator[list[int]], collator: Collator, num_workers: int
+) -> DataLoader:
+    """A DataLoader over ready-made batches; it draws nothing from torch's global random generator."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collator,
+        num_workers=num_workers,
+        generator=torch.Generator().manual_seed(0),
+        pin_memory=torch.cuda.is_available(),
+    )

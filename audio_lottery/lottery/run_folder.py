@@ -1,0 +1,50 @@
+"""Where everything of a run lies.
+
+```
+run/config.yaml                 the resolved settings; the folder belongs to them
+run/data/                       manifests of every split, as they were read when the run started
+run/theta/                      the rewind point: model, processor, metrics.json
+run/round_03/                   mask.safetensors, model.safetensors, config.json, processor, metrics.json,
+                                hypotheses/SUITE.tsv, done
+run/work/round_03/              checkpoints of the stage in progress; removed when the stage is done
+run/tensorboard/                one log per stage
+run/summary.csv, curve.png/svg  written after every round
+```
+A folder with the file ``done`` is whole: it was written under another name and renamed (`audio_lottery.storage`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run.
+
+    Attributes:
+        path: the run's folder.
+    """
+
+    path: Path
+
+    @property
+    def data(self) -> Path:
+        """Manifests."""
+        return self.path / "data"
+
+    @property
+    def theta(self) -> Path:
+        """The rewind point."""
+        return self.path / "theta"
+
+    def round(self, number: int) -> Path:
+        """Result of one round."""
+        return self.path / f"round_{number:02d}"
+
+    def work(self, stage: str) -> Path:
+        """Scratch space of a stage in progress."""
+        return self.path / "work" / stage
+
+    def log(self, stage: str) -> Path:
+        """TensorBoard folder of a stage."""
+        return self.path / "tensorboard" / stage

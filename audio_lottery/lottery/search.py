@@ -1,0 +1,285 @@
+"""The search for winning tickets: train, prune, rewind, evaluate, round by round.
+
+Every stage starts with "if my result exists and is whole, return it", so running the same command again continues a run
+that was stopped, at the last checkpoint of the stage that was interrupted.
+"""
+
+import logging
+import shutil
+import subprocess
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import torch
+import transformers
+from accelerate import Accelerator
+
+from audio_lottery import __version__, pruning
+from audio_lottery.config import RunConfig, TrainingConfig, save_config, validate
+from audio_lottery.data.filters import prepare_training
+from audio_lottery.evaluation.suites import Transcripts, run_suite, write_transcripts
+from audio_lottery.lottery.data import RunData, load_run_data
+from audio_lottery.lottery.rewind import rewind
+from audio_lottery.lottery.run_folder import RunFolder
+from audio_lottery.models.ctc import Recogniser, load_folder, load_recogniser
+from audio_lottery.pruning import Mask, find_scope
+from audio_lottery.storage import is_sealed, read_json, recover_retired, sealed_folder, verify_sealed, write_json
+from audio_lottery.training.loop import Trainer, TrainingReport
+from audio_lottery.training.processes import make_accelerator, require_same
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+"""One line of the summary: the flat view of a round's metrics.json."""
+
+
+def search(config: RunConfig, on_round: Callable[[list[Row], Path], None] | None = None) -> list[Row]:
+    """Iterative magnitude pruning with rewinding to θ (Frankle & Carbin 2019; Ding et al. 2022, Audio Lottery).
+
+    Round 0 trains the dense model from θ. Round k keeps the (1 - rate)^k · n largest weights of round k-1's model by
+    magnitude, puts the survivors back to their values in θ, and trains them with a fresh optimiser and schedule.
+
+    Args:
+        config: the whole run.
+        on_round: called on the main process after every round with the rows so far and the run folder (report).
+
+    Returns:
+        One row per round.
+
+    Raises:
+        AudioLotteryError: see the classes in `audio_lottery.errors`; nothing half-written is left.
+    """
+    validate(config)
+    accelerator = make_accelerator(config.precision, config.num_processes)
+    folder = RunFolder(Path(config.run_dir))
+    if accelerator.is_main_process:
+        save_config(config, folder.path)
+    accelerator.wait_for_everyone()
+    data = load_run_data(config, folder.data, accelerator)
+    make_theta(config, folder, data, accelerator)
+    rows: list[Row] = []
+    for number in range(config.search.rounds + 1):
+        rows.append(summary_row(run_round(config, number, folder, data, accelerator)))
+        if on_round is not None and accelerator.is_main_process:
+            on_round(rows, folder.path)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return rows
+
+
+def make_theta(config: RunConfig, folder: RunFolder, data: RunData, accelerator: Accelerator) -> None:
+    """Write the rewind point: the model as loaded or drawn, trained first where θ has corpora of its own."""
+    path = folder.theta
+    if _finished(path, accelerator):
+        return
+    training = config.theta.training
+    recogniser = load_recogniser(config.model, config.seed, training.specaugment if config.theta.train else None)
+    report: dict[str, Any] | None = None
+    if data.theta_train is not None and data.theta_dev is not None:
+        result = _train(
+            recogniser, config, training, data.theta_train, data.theta_dev, None, "theta", folder, accelerator
+        )
+        report = asdict(result)
+    if accelerator.is_main_process:
+        with sealed_folder(path) as temporary:
+            recogniser.save(temporary)
+            write_json(temporary / "metrics.json", {**_provenance(config), "stage": "theta", "training": report})
+        shutil.rmtree(folder.work("theta"), ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def run_round(
+    config: RunConfig, number: int, folder: RunFolder, data: RunData, accelerator: Accelerator
+) -> dict[str, Any]:
+    """One round, or its metrics where it is done already."""
+    path = folder.round(number)
+    if _finished(path, accelerator):
+        return read_json(path / "metrics.json")
+    stage = path.name
+    training = config.training
+    mask = _round_mask(config, number, folder, accelerator)
+    recogniser = rewind(folder.theta, mask, config.seed, training.specaugment, config.model.freeze_feature_encoder)
+    description = f"round {number} ({100 * mask.density():.1f} %)"
+    report = _train(recogniser, config, training, data.train, data.dev, mask, stage, folder, accelerator, description)
+    trained = time.monotonic()
+    pruning.apply(mask, recogniser.model)  # pruned weights that training left at -0.0 become +0.0
+    results: dict[str, dict[str, Any]] = {}
+    transcripts: dict[str, Transcripts] = {}
+    for suite in config.evaluation.suites:
+        results[suite.name], transcripts[suite.name] = run_suite(
+            recogniser,
+            data.test,
+            suite,
+            accelerator,
+            config.evaluation,
+            normalizer=config.data.normalizer,
+            root=Path(config.data.root).expanduser(),
+            num_workers=config.data.num_workers,
+        )
+    if accelerator.is_main_process:
+        with sealed_folder(path) as temporary:
+            recogniser.save(temporary)
+            mask.save(temporary / "mask.safetensors")
+            for name, lines in transcripts.items():
+                write_transcripts(temporary / "hypotheses" / f"{name}.tsv", lines)
+            metrics = {
+                **_provenance(config),
+                "stage": stage,
+                "round": number,
+                **_mask_metrics(mask, recogniser),
+                "training": asdict(report),
+                "dev": report.dev,
+                "test": results,
+                "bytes": (temporary / "model.safetensors").stat().st_size,
+                "bytes_gzip": _gzip_size(temporary / "model.safetensors"),
+                "seconds": report.seconds + time.monotonic() - trained,
+            }
+            write_json(temporary / "metrics.json", metrics)
+        shutil.rmtree(folder.work(stage), ignore_errors=True)
+    accelerator.wait_for_everyone()
+    return read_json(path / "metrics.json")
+
+
+def summary_row(metrics: dict[str, Any]) -> Row:
+    """The flat view of a round's metrics; WER as a fraction."""
+    test = {
+        "test_wer" if name == "clean" else f"test_wer_{name}": result["wer"] for name, result in metrics["test"].items()
+    }
+    return {
+        "round": metrics["round"],
+        "remaining_percent": metrics["remaining_percent"],
+        "remaining_percent_all": metrics["remaining_percent_all"],
+        "dev_wer": metrics["dev"]["wer"],
+        **test,
+        "mask_sha256": metrics["mask_sha256"],
+        "bytes": metrics["bytes"],
+        "bytes_gzip": metrics["bytes_gzip"],
+        "seconds": metrics["seconds"],
+    }
+
+
+def _finished(path: Path, accelerator: Accelerator) -> bool:
+    if accelerator.is_main_process:
+        recover_retired(path)
+    accelerator.wait_for_everyone()
+    if not is_sealed(path):
+        return False
+    verify_sealed(path, remedy=f"remove {path} and the rounds after it to compute them again")
+    return True
+
+
+def _round_mask(config: RunConfig, number: int, folder: RunFolder, accelerator: Accelerator) -> Mask:
+    """The mask of a round: made on the main process, read from its file by all, compared by hash."""
+    path = folder.work(folder.round(number).name) / "mask.safetensors"
+    if accelerator.is_main_process:
+        _make_mask(config, number, folder).save(path)
+    accelerator.wait_for_everyone()
+    mask = Mask.load(path)
+    require_same(accelerator, mask.sha256(), f"the mask of round {number}")
+    return mask
+
+
+def _make_mask(config: RunConfig, number: int, folder: RunFolder) -> Mask:
+    source = folder.theta if number == 0 else folder.round(number - 1)
+    model = load_folder(source).model
+    if number == 0:
+        scope = find_scope(model, config.pruning.include, config.pruning.exclude)
+        write_json(folder.path / "scope.json", {"prunable": scope.names, "left_out": scope.left_out})
+        logger.info("%d tensors are prunable, %d are left out (scope.json)", len(scope.names), len(scope.left_out))
+        return Mask.dense(model, scope.names)
+    density = (1 - config.pruning.rate) ** number
+    return pruning.global_magnitude(model, density, among=Mask.load(source / "mask.safetensors"))
+
+
+def _train(
+    recogniser: Recogniser,
+    config: RunConfig,
+    training: TrainingConfig,
+    train: Any,
+    dev: Any,
+    mask: Mask | None,
+    stage: str,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    description: str | None = None,
+) -> TrainingReport:
+    data = prepare_training(train, recogniser.processor, recogniser.frames, config.data)
+    if data.dropped:
+        counts = ", ".join(f"{number} {reason}" for reason, number in data.dropped.items())
+        logger.warning("%s: left out of training: %s", stage, counts)
+    trainer = Trainer(
+        recogniser,
+        data,
+        dev,
+        training,
+        accelerator,
+        folder=folder.work(stage),
+        seed=config.seed,
+        normalizer=config.data.normalizer,
+        mask=mask,
+        num_workers=config.data.num_workers,
+        description=description or stage,
+        log_dir=folder.log(stage),
+    )
+    return trainer.run()
+
+
+def _mask_metrics(mask: Mask, recogniser: Recogniser) -> dict[str, Any]:
+    parameters = sum(parameter.numel() for parameter in recogniser.model.parameters())
+    kept = mask.kept
+    return {
+        "mask_sha256": mask.sha256(),
+        "prunable": mask.prunable,
+        "kept": kept,
+        "parameters": parameters,
+        "remaining_percent": 100 * kept / mask.prunable,
+        "remaining_percent_all": 100 * (parameters - mask.prunable + kept) / parameters,
+        "kept_per_tensor": {name: list(counts) for name, counts in mask.per_tensor().items()},
+    }
+
+
+def _provenance(config: RunConfig) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "audio_lottery": __version__,
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "accelerate": accelerate.__version__,
+        "seed": config.seed,
+        "precision": config.precision,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _commit() -> str | None:
+    """Commit of the source tree the package runs from, with ``+`` where it was changed; None for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
+
+
+def _gzip_size(path: Path) -> int:
+    """Bytes of the file after gzip: what a general-purpose compressor makes of the zeros."""
+    compressor = zlib.compressobj(level=6, wbits=31)  # 31: with gzip header and trailer
+    size = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            size += len(compressor.compress(block))
+    return size + len(compressor.flush())

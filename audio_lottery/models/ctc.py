@@ -1,0 +1,218 @@
+"""CTC recognisers: load or build one with safe defaults, save it, and compute its loss."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForCTC,
+    AutoTokenizer,
+    PreTrainedModel,
+    Wav2Vec2Processor,
+    set_seed,
+)
+
+from audio_lottery.config import ModelConfig, SpecAugmentConfig
+from audio_lottery.data.text import build_processor
+from audio_lottery.errors import ModelError
+from audio_lottery.models.presets import PRESETS
+
+logger = logging.getLogger(__name__)
+
+# A bare encoder has no output layer and no mask embedding: these may be drawn at random, nothing else.
+_MAY_BE_NEW = re.compile(r"(^|\.)(lm_head|ctc_head)\.|masked_spec_embed$")
+
+# reduction "sum" with zero_infinity off gives NaN gradients on over-long labels; layerdrop breaks DDP.
+_SAFE = {"ctc_loss_reduction": "mean", "ctc_zero_infinity": True, "layerdrop": 0.0}
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A CTC model and the processor that feeds and reads it.
+
+    Attributes:
+        model: maps ``input_values`` [batch, samples] to ``logits`` [batch, frames, characters].
+        processor: feature extractor and tokenizer; the tokenizer's pad token is the CTC blank.
+    """
+
+    model: PreTrainedModel
+    processor: Wav2Vec2Processor
+
+    @property
+    def blank(self) -> int:
+        """Id of the CTC blank."""
+        return int(self.processor.tokenizer.pad_token_id)
+
+    @property
+    def pads_exactly(self) -> bool:
+        """Whether padding a batch leaves the outputs of its utterances unchanged.
+
+        A front end with group norm averages over time, padding included, whatever the attention mask says.
+        """
+        return getattr(self.model.config, "feat_extract_norm", "layer") != "group"
+
+    def frames(self, samples: int) -> int:
+        """How many output frames ``samples`` samples give."""
+        return int(self.model._get_feat_extract_output_lengths(torch.tensor(samples)))
+
+    def frame_counts(self, samples: Tensor) -> Tensor:
+        """The same for a tensor of lengths."""
+        return self.model._get_feat_extract_output_lengths(samples)
+
+    def save(self, folder: Path) -> None:
+        """Write what plain ``from_pretrained`` needs: weights, config, processor."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+
+def load_recogniser(config: ModelConfig, seed: int, specaugment: SpecAugmentConfig | None = None) -> Recogniser:
+    """Build a preset, or load a Hub id or folder, with safe CTC defaults.
+
+    Args:
+        config: which model.
+        seed: seed of every weight that is drawn at random.
+        specaugment: masking while training; None leaves the checkpoint's own settings.
+
+    Raises:
+        ModelError: nothing there, not a CTC architecture, weights missing from the checkpoint, or an unknown override.
+    """
+    masking = {} if specaugment is None else _masking(specaugment)
+    try:
+        if config.init in PRESETS:
+            return _build(config, seed, masking)
+        return _load(config, seed, masking)
+    except (OSError, ValueError, KeyError) as error:
+        presets = ", ".join(PRESETS)
+        raise ModelError(
+            f"model '{config.init}' cannot be loaded: {_first_line(error)}; "
+            f"give a Hub id, a folder, or one of {presets}"
+        ) from error
+
+
+def _build(config: ModelConfig, seed: int, masking: dict[str, Any]) -> Recogniser:
+    processor = build_processor(config.characters)
+    fields = PRESETS[config.init] | masking | config.overrides | _SAFE
+    architecture = AutoConfig.for_model(**fields, vocab_size=len(processor.tokenizer), **_special_ids(processor))
+    set_seed(seed)
+    model = AutoModelForCTC.from_config(architecture)
+    return _ready(Recogniser(model, processor), config)
+
+
+def _load(config: ModelConfig, seed: int, masking: dict[str, Any]) -> Recogniser:
+    source = {"pretrained_model_name_or_path": config.init, "revision": config.revision}
+    processor = _load_processor(config)
+    architecture = AutoConfig.from_pretrained(**source)
+    fields = masking | config.overrides | _SAFE | {"vocab_size": len(processor.tokenizer), **_special_ids(processor)}
+    unknown = [key for key in config.overrides if not hasattr(architecture, key)]
+    if unknown:
+        raise ModelError(f"model.overrides: {', '.join(unknown)} is no field of {type(architecture).__name__}")
+    architecture.update(fields)
+    set_seed(seed)
+    if config.random_init:
+        return _ready(Recogniser(AutoModelForCTC.from_config(architecture), processor), config)
+    try:
+        model, report = AutoModelForCTC.from_pretrained(
+            **source, config=architecture, output_loading_info=True, dtype=torch.float32
+        )
+    except RuntimeError as error:  # transformers raises this for tensors whose shapes differ
+        raise ModelError(
+            f"the output layer or another weight of '{config.init}' does not fit its tokenizer or model.overrides: "
+            f"{_first_line(error)}"
+        ) from error
+    # A checkpoint whose names do not match loads as random weights without a word: refuse it here.
+    lost = sorted(name for name in report["missing_keys"] if not _MAY_BE_NEW.search(name))
+    if lost:
+        raise ModelError(
+            f"the checkpoint '{config.init}' lacks {len(lost)} weights of {type(model).__name__} (first: {lost[0]}); "
+            "they would be random"
+        )
+    return _ready(Recogniser(model, processor), config)
+
+
+def load_folder(folder: Path) -> Recogniser:
+    """Load a folder that `Recogniser.save` wrote, weights bit for bit.
+
+    Raises:
+        ModelError: the folder is not such a model, or a weight is missing.
+    """
+    return load_recogniser(ModelConfig(init=str(folder)), seed=0)
+
+
+def _load_processor(config: ModelConfig) -> Wav2Vec2Processor:
+    """The checkpoint's own processor, or its feature extractor with a tokenizer made from ``config.characters``."""
+    source = {"pretrained_model_name_or_path": config.init, "revision": config.revision}
+    extractor = AutoFeatureExtractor.from_pretrained(**source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.info("%s brings no tokenizer (%s): using model.characters", config.init, _first_line(error))
+        tokenizer = build_processor(config.characters).tokenizer
+    return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer)
+
+
+def _special_ids(processor: Wav2Vec2Processor) -> dict[str, Any]:
+    tokenizer = processor.tokenizer
+    return {
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+
+
+def _masking(specaugment: SpecAugmentConfig) -> dict[str, Any]:
+    return {
+        "apply_spec_augment": specaugment.time_prob > 0 or specaugment.feature_prob > 0,
+        "mask_time_prob": specaugment.time_prob,
+        "mask_time_length": specaugment.time_length,
+        "mask_feature_prob": specaugment.feature_prob,
+        "mask_feature_length": specaugment.feature_length,
+    }
+
+
+def _ready(recogniser: Recogniser, config: ModelConfig) -> Recogniser:
+    if config.freeze_feature_encoder:
+        recogniser.model.freeze_feature_encoder()
+    return recogniser
+
+
+def ctc_loss(logits: Tensor, frames: Tensor, labels: Sequence[Tensor], blank: int) -> Tensor:
+    """CTC loss of each utterance divided by its number of labels, summed over the batch (Graves et al. 2006).
+
+    The sum, and not the mean, so that micro-batches and processes add up to the mean over the whole batch exactly.
+
+    Args:
+        logits: [batch, frames, characters].
+        frames: [batch], valid frames of each utterance.
+        labels: one 1-D tensor of label ids per utterance.
+        blank: id of the blank.
+
+    Returns:
+        A scalar in float32. An utterance that has no alignment counts 0.
+    """
+    log_probs = F.log_softmax(logits, dim=-1, dtype=torch.float32).transpose(0, 1)
+    device = logits.device
+    if torch.are_deterministic_algorithms_enabled() and device.type == "cuda":
+        log_probs = log_probs.cpu()  # the CUDA backward of CTC adds in no fixed order
+    lengths = torch.tensor([len(label) for label in labels])
+    losses = F.ctc_loss(
+        log_probs,
+        torch.cat(list(labels)).to(log_probs.device),
+        frames.cpu(),
+        lengths,
+        blank=blank,
+        reduction="none",
+        zero_infinity=True,
+    )
+    return (losses / lengths.clamp(min=1).to(losses.device)).sum().to(device)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,50 @@
+"""Recognisers small enough to train from scratch on a CPU, as transformers configurations."""
+
+from typing import Any
+
+# feat_extract_norm="layer" with an attention mask keeps outputs independent of padding; layerdrop breaks DDP.
+_COMMON: dict[str, Any] = {
+    "model_type": "wav2vec2",
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "conv_bias": True,
+    "layerdrop": 0.0,
+    "feat_proj_dropout": 0.0,
+    "final_dropout": 0.0,
+    "num_conv_pos_embedding_groups": 16,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # 0.9 M parameters, 50 frames a second
+    "w2v2-mini": _COMMON
+    | {
+        "conv_dim": [64, 128, 128, 128],
+        "conv_kernel": [16, 10, 8, 4],
+        "conv_stride": [8, 5, 4, 2],
+        "num_feat_extract_layers": 4,
+        "hidden_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 512,
+        "num_conv_pos_embeddings": 32,
+        "hidden_dropout": 0.05,
+        "attention_dropout": 0.05,
+        "activation_dropout": 0.05,
+    },
+    # 3.8 M parameters, 50 frames a second
+    "w2v2-small": _COMMON
+    | {
+        "conv_dim": [96, 160, 192, 192],
+        "conv_kernel": [16, 10, 8, 4],
+        "conv_stride": [8, 5, 4, 2],
+        "num_feat_extract_layers": 4,
+        "hidden_size": 192,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "intermediate_size": 768,
+        "num_conv_pos_embeddings": 48,
+        "hidden_dropout": 0.1,
+        "attention_dropout": 0.1,
+        "activation_dropout": 0.1,
+    },
+}

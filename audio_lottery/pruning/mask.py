@@ -1,0 +1,162 @@
+"""`Mask`: which weights of which parameters are kept."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch import Tensor, nn
+
+from audio_lottery.errors import MaskError
+from audio_lottery.storage import write_bytes
+
+_FORMAT = {"format": "audio_lottery.mask", "version": "1"}
+
+
+class Mask(Mapping[str, Tensor]):
+    """One boolean tensor per prunable parameter, keyed by parameter name; true where the weight is kept.
+
+    Immutable by convention: every operation returns a new mask. Iteration is in the order given, which is the order of
+    the model's parameters and decides ties.
+
+    Args:
+        tensors: parameter name → bool tensor of the parameter's shape, on the CPU.
+
+    Raises:
+        MaskError: no tensors, or one that is not boolean.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        if not tensors:
+            raise MaskError("a mask needs at least one tensor; check that the scope matches parameters of the model")
+        for name, tensor in tensors.items():
+            if tensor.dtype != torch.bool:
+                raise MaskError(f"mask of '{name}' has dtype {tensor.dtype}; masks are torch.bool")
+        self._tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mask) and self.sha256() == other.sha256()
+
+    def __hash__(self) -> int:
+        return int(self.sha256()[:16], 16)
+
+    def __repr__(self) -> str:
+        return f"Mask({len(self)} tensors, {self.kept} of {self.prunable} weights kept, density {self.density():.4f})"
+
+    @classmethod
+    def dense(cls, model: nn.Module, names: list[str]) -> "Mask":
+        """The mask that keeps every weight of the named parameters of ``model``."""
+        parameters = dict(model.named_parameters())
+        return cls({name: torch.ones(parameters[name].shape, dtype=torch.bool) for name in names})
+
+    @property
+    def prunable(self) -> int:
+        """How many weights the mask decides over."""
+        return sum(tensor.numel() for tensor in self.values())
+
+    @property
+    def kept(self) -> int:
+        """How many of them it keeps."""
+        return sum(int(tensor.sum()) for tensor in self.values())
+
+    def density(self) -> float:
+        """Kept / prunable, between 0 and 1."""
+        return self.kept / self.prunable
+
+    def per_tensor(self) -> dict[str, tuple[int, int]]:
+        """Parameter name → (kept, prunable)."""
+        return {name: (int(tensor.sum()), tensor.numel()) for name, tensor in self.items()}
+
+    def sha256(self) -> str:
+        """SHA-256 over names, shapes and bits; independent of the order of the tensors."""
+        digest = hashlib.sha256()
+        for name in sorted(self):
+            digest.update(f"{name}{tuple(self[name].shape)}".encode())
+            digest.update(_pack(self[name]).tobytes())
+        return digest.hexdigest()
+
+    def is_subset_of(self, other: "Mask") -> bool:
+        """Whether every weight kept here is kept in ``other`` too."""
+        self._require_same_tensors(other)
+        return all(bool((~tensor | other[name]).all()) for name, tensor in self.items())
+
+    def overlap(self, other: "Mask") -> float:
+        """Intersection over union of the kept weights of two masks over the same parameters.
+
+        Raises:
+            MaskError: the masks have different names or shapes.
+        """
+        self._require_same_tensors(other)
+        union = sum(int((tensor | other[name]).sum()) for name, tensor in self.items())
+        both = sum(int((tensor & other[name]).sum()) for name, tensor in self.items())
+        return both / union if union else 1.0
+
+    def check_fits(self, model: nn.Module) -> None:
+        """Compare names and shapes with the parameters of ``model``.
+
+        Raises:
+            MaskError: lists every name the model lacks and every shape that differs.
+        """
+        parameters = dict(model.named_parameters())
+        wrong = []
+        for name, tensor in self.items():
+            if name not in parameters:
+                wrong.append(f"'{name}' is no parameter of the model")
+            elif parameters[name].shape != tensor.shape:
+                wrong.append(f"'{name}' is {tuple(tensor.shape)} here and {tuple(parameters[name].shape)} in the model")
+        if wrong:
+            raise MaskError(f"the mask does not fit the model: {'; '.join(wrong)}")
+
+    def save(self, path: Path) -> None:
+        """Write the mask, one bit a weight, as a safetensors file (whole or not at all)."""
+        shapes = json.dumps({name: list(tensor.shape) for name, tensor in self.items()})
+        packed = {name: _pack(tensor) for name, tensor in self.items()}
+        write_bytes(path, save(packed, metadata={**_FORMAT, "shapes": shapes}))
+
+    @classmethod
+    def load(cls, path: Path) -> "Mask":
+        """Read what `save` wrote.
+
+        Raises:
+            MaskError: the file is missing, damaged, or not a mask.
+        """
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != _FORMAT["format"]:
+                    raise MaskError(f"{path} is not a mask file of audio_lottery")
+                if metadata.get("version") != _FORMAT["version"]:
+                    raise MaskError(f"{path} has mask version {metadata.get('version')}; this release reads version 1")
+                shapes = json.loads(metadata["shapes"])
+                return cls({name: _unpack(file.get_tensor(name), shape) for name, shape in shapes.items()})
+        except (OSError, SafetensorError, ValueError) as error:
+            raise MaskError(f"{path} cannot be read as a mask ({error}); the file is missing or damaged") from error
+
+    def _require_same_tensors(self, other: "Mask") -> None:
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.items()}
+        if shapes != {name: tuple(tensor.shape) for name, tensor in other.items()}:
+            raise MaskError("the two masks are over different parameters or shapes and cannot be compared")
+
+
+def _pack(tensor: Tensor) -> np.ndarray:
+    return np.packbits(tensor.numpy().reshape(-1))
+
+
+def _unpack(packed: np.ndarray, shape: list[int]) -> Tensor:
+    count = int(np.prod(shape, dtype=np.int64))
+    if packed.dtype != np.uint8 or packed.size != (count + 7) // 8:
+        raise ValueError(f"{packed.size} bytes for the {count} bits of a tensor of shape {shape}")
+    return torch.from_numpy(np.unpackbits(packed, count=count).astype(bool).reshape(shape))

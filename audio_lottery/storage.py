@@ -1,0 +1,141 @@
+"""Whole or absent: files and folders that a crash, a kill or a full disk never leaves half-written.
+
+A *sealed folder* is one whose last-written file, ``done``, lists the size and SHA-256 of every other file in it.
+`sealed_folder` makes one; `is_sealed` says whether a folder has been finished; `verify_sealed` proves that it is whole.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from audio_lottery.errors import RunError, storage_error
+
+SEAL = "done"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``: temporary name, sync, rename.
+
+    Raises:
+        StorageError: the file could not be written; what was at ``path`` before is still there.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise storage_error(path, error) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON with `write_bytes`."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        RunError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); remove it and run the command again") from error
+
+
+@contextmanager
+def sealed_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears at ``path`` whole, or not at all.
+
+    Yields a temporary folder beside ``path``; when the block ends, its files are synced, the seal is written and the
+    folder is renamed to ``path``, replacing what was there. When the block raises, the temporary folder is removed.
+
+    Raises:
+        StorageError: a file could not be written (disk full, permissions).
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        _write_seal(temporary)
+        retired = path.with_name(f".{path.name}.old")
+        shutil.rmtree(retired, ignore_errors=True)
+        if path.exists():
+            os.replace(path, retired)
+        os.replace(temporary, path)
+        _sync(path.parent)
+        shutil.rmtree(retired, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise storage_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether ``path`` is a folder that was finished."""
+    return (path / SEAL).is_file()
+
+
+def verify_sealed(path: Path, remedy: str) -> None:
+    """Compare every file of a sealed folder with its seal.
+
+    Args:
+        path: the folder.
+        remedy: what the user should do about a damaged one, for the message.
+
+    Raises:
+        RunError: a file is missing, shorter or longer than it was, or its bytes changed.
+    """
+    for name, entry in read_json(path / SEAL)["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise RunError(f"{file} is missing; {remedy}")
+        if file.stat().st_size != entry["bytes"]:
+            raise RunError(f"{file} has {file.stat().st_size} bytes where {entry['bytes']} were written; {remedy}")
+        if file_sha256(file) != entry["sha256"]:
+            raise RunError(f"{file} does not hold the bytes that were written; {remedy}")
+
+
+def recover_retired(path: Path) -> None:
+    """Undo the first half of a replacement that a kill interrupted: bring back the folder that was being replaced."""
+    retired = path.with_name(f".{path.name}.old")
+    if retired.is_dir() and not path.exists():
+        os.replace(retired, path)
+
+
+def _write_seal(folder: Path) -> None:
+    files = {}
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with file.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        files[file.relative_to(folder).as_posix()] = {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+    write_json(folder / SEAL, {"files": files})
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,63 @@
+"""One accelerate setup for the whole run, and what processes must agree on."""
+
+import os
+import random
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
+
+from audio_lottery.errors import ConfigError, RunError
+
+
+def make_accelerator(precision: str, expected_processes: int | None) -> Accelerator:
+    """The accelerator of a run, with deterministic kernels switched on.
+
+    Args:
+        precision: no, bf16 or fp16.
+        expected_processes: processes the run was asked for; None accepts any.
+
+    Raises:
+        ConfigError: the launch started another number of processes, or the device cannot do fp16.
+    """
+    # cuBLAS is deterministic only with a fixed workspace; must be set before the first CUDA call.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        # Some backbones never use some parameters (masked_spec_embed in a batch without masking): DDP must look.
+        ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
+        accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[ddp])
+    except ValueError as error:
+        raise ConfigError(f"precision {precision} cannot be used on this device: {error}") from error
+    if expected_processes is not None and accelerator.num_processes != expected_processes:
+        raise ConfigError(
+            f"num_processes is {expected_processes} and {accelerator.num_processes} started; launch with "
+            f"`accelerate launch --multi_gpu --num_processes {expected_processes}` (on CPUs with "
+            "ACCELERATE_USE_CPU=true: `--cpu` starts one process whatever --num_processes says)"
+        )
+    return accelerator
+
+
+def require_same(accelerator: Accelerator, value: str, what: str) -> None:
+    """Check that every process holds the same value.
+
+    Raises:
+        RunError: they differ.
+    """
+    if accelerator.num_processes == 1:
+        return
+    values = gather_object([value])
+    if len(set(values)) > 1:
+        raise RunError(f"{what} differs between processes: {', '.join(values)}")
+
+
+def seed_step(seed: int, step: int, micro_step: int, rank: int) -> None:
+    """Seed every random generator for one micro-batch.
+
+    Dropout and SpecAugment become functions of (seed, step, rank): a resumed training needs no generator state.
+    """
+    words = np.random.SeedSequence([seed, step, micro_step, rank]).generate_state(2)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[0]))  # transformers draws SpecAugment masks from numpy's global generator
+    torch.manual_seed(int(words[1]))
