@@ -88,7 +88,9 @@ def make_theta(config: RunConfig, folder: RunFolder, data: RunData, accelerator:
     if accelerator.is_main_process:
         with sealed_folder(path) as temporary:
             recogniser.save(temporary)
-            write_json(temporary / "metrics.json", {**_provenance(config), "stage": "theta", "training": report})
+            write_json(
+                temporary / "metrics.json", {**_provenance(config, accelerator), "stage": "theta", "training": report}
+            )
         shutil.rmtree(folder.work("theta"), ignore_errors=True)
     accelerator.wait_for_everyone()
 
@@ -128,7 +130,7 @@ def run_round(
             for name, lines in transcripts.items():
                 write_transcripts(temporary / "hypotheses" / f"{name}.tsv", lines)
             metrics = {
-                **_provenance(config),
+                **_provenance(config, accelerator),
                 "stage": stage,
                 "round": number,
                 **_mask_metrics(mask, recogniser),
@@ -243,7 +245,7 @@ def _mask_metrics(mask: Mask, recogniser: Recogniser) -> dict[str, Any]:
     }
 
 
-def _provenance(config: RunConfig) -> dict[str, Any]:
+def _provenance(config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
     return {
         "schema": 1,
         "audio_lottery": __version__,
@@ -253,12 +255,14 @@ def _provenance(config: RunConfig) -> dict[str, Any]:
         "accelerate": accelerate.__version__,
         "seed": config.seed,
         "precision": config.precision,
+        "device": accelerator.device.type,
+        "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
     }
 
 
 def _commit() -> str | None:
-    """Commit of the source tree the package runs from, with ``+`` where it was changed; None for an installed package."""
+    """Commit of the source tree the package runs from, ``+`` where it was changed; None for an installed package."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

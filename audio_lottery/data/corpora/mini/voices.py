@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from .grammar import SEED, pick
 
 LIBRI: dict[str, str] = {
-    "train-clean": "en-us+m1 en-us+f2 en+m3 en+f1 en-gb-x-rp+m2 en-us-nyc+f4 en-us+m4 en+m7 en-gb-x-rp+f5 "
-    "en-us-nyc+Alex",
-    "dev-clean": "en-us-nyc+m1 en-us+f5 en-gb-x-rp+m7 en-gb-x-rp+f4",
-    "test-clean": "en-gb-x-rp+Alex en-us-nyc+m2 en-us-nyc+f5 en+m2",
+    "train-clean": "en-us+m1 en-us+f2 en-us+m3 en-us+f1 en-us-nyc+m2 en-us-nyc+f4 en-us+m4 en-us-nyc+m7 en-us-nyc+f3 "
+    "en-us+Alex",
+    "dev-clean": "en-us-nyc+m1 en-us+f3 en-us+m6 en-us-nyc+f2",
+    "test-clean": "en-us-nyc+Alex en-us-nyc+m4 en-us-nyc+f1 en-us+m2",
 }
 # The variants and the accents of the TED-LIUM dev and test voices are all heard in training, but never together.
 TED: dict[str, str] = {
-    "train": "en-us+m2 en-us+m3 en-us+f1 en-us+f4 en+m1 en+m6 en+f2 en+f4 en-gb-x-rp+m1 en-gb-x-rp+m4 en-gb-x-rp+f1 "
-    "en-us-nyc+m3 en-us-nyc+f2 en-us+max en+Alex en-gb-x-rp+rob",
-    "dev": "en-us+Alex en-gb-x-rp+f2 en+m4",
-    "test": "en-us+m7 en-gb-x-rp+m3 en-us-nyc+f1 en+f5",
+    "train": "en-us+m5 en-us-nyc+m3 en-us+f4 en-us-nyc+m6 en-us+max en-us-nyc+m5 en-us-nyc+f5 en-us+Mike en-us+rob "
+    "en-us-nyc+max en-us-nyc+rob en-us+adam en-us+benjamin en-us-nyc+benjamin en-us+robert en-us+aunty",
+    "dev": "en-us-nyc+Mike en-us+f5 en-us-nyc+robert",
+    "test": "en-us+m7 en-us-nyc+adam en-us-nyc+m8 en-us-nyc+aunty",
 }
 CV_SPEAKERS: dict[str, int] = {"train": 50, "dev": 12, "test": 12}
 
@@ -72,10 +72,10 @@ def _between(rng: random.Random, low: int, high: int) -> int:
 
 
 def table_voices(table: dict[str, str], salt: int) -> dict[str, list[Voice]]:
-    """The voices of `LIBRI` or `TED` by split: close to the variant's own pitch, 165 to 205 words per minute."""
+    """The voices of `LIBRI` or `TED` by split: close to the variant's own pitch, 150 to 180 words per minute."""
     rng = random.Random(SEED + salt)
     return {
-        split: [Voice(name, _between(rng, 38, 62), _between(rng, 165, 205)) for name in names.split()]
+        split: [Voice(name, _between(rng, 38, 62), _between(rng, 150, 180)) for name in names.split()]
         for split, names in table.items()
     }
 

@@ -1,0 +1,176 @@
+"""The search as a process: what it leaves behind, and that it survives being killed anywhere."""
+
+import csv
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import pipeline
+
+from audio_lottery.data.audio import read_audio
+from audio_lottery.pruning import Mask
+from tests.conftest import tiny_settings
+from tests.e2e.conftest import RECIPE, environment, execute
+
+COLUMNS = [
+    "round",
+    "remaining_percent",
+    "remaining_percent_all",
+    "dev_wer",
+    "test_wer",
+    "test_wer_noise10",
+    "mask_sha256",
+    "bytes",
+    "bytes_gzip",
+    "seconds",
+]
+
+
+def write_settings(root: Path, run_dir: Path, path: Path, **changes) -> Path:
+    settings = tiny_settings(root, run_dir)
+    settings.update(changes)
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_corpus, tmp_path_factory) -> Path:
+    """An uninterrupted run of theta and rounds 0, 1, 2."""
+    folder = tmp_path_factory.mktemp("finished")
+    config = write_settings(tiny_corpus, folder / "run", folder / "config.yaml")
+    result = execute([sys.executable, str(RECIPE), "--config", str(config)])
+    assert result.returncode == 0, result.stderr
+    assert "curve.png" in result.stdout
+    return folder / "run"
+
+
+def outcome(run: Path) -> list[tuple[str, str, str, str]]:
+    """What must be the same in two runs of the same config and seed."""
+    with (run / "summary.csv").open() as file:
+        return [(r["round"], r["mask_sha256"], r["test_wer"], r["test_wer_noise10"]) for r in csv.DictReader(file)]
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(run)): p.read_bytes() for p in sorted(run.glob("*/model.safetensors"))}
+
+
+def test_run_folder(finished):
+    with (finished / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == COLUMNS
+    assert [row["round"] for row in rows] == ["0", "1", "2"]
+    assert (finished / "curve.png").stat().st_size > 1000
+    assert (finished / "curve.svg").read_text().lstrip().startswith("<?xml")
+    assert not list((finished / "work").iterdir()), "checkpoints of finished stages are removed"
+    assert list(finished.glob("tensorboard/round_02/*"))
+    scope = json.loads((finished / "scope.json").read_text())
+    assert "lm_head.weight" in scope["left_out"]
+    metrics = json.loads((finished / "round_01" / "metrics.json").read_text())
+    assert metrics["test"]["noise10"]["snr_db"] == 10
+    assert metrics["test"]["clean"]["normalizer"] == "basic"
+    assert metrics["test"]["clean"]["utterances"] == 8
+    transcripts = (finished / "round_01" / "hypotheses" / "clean.tsv").read_text().splitlines()
+    assert len(transcripts) == 1 + 8
+
+
+def test_masks_shrink_to_exact_densities_and_files_hold_exact_zeros(finished):
+    theta = load_file(finished / "theta" / "model.safetensors")
+    previous = None
+    for number in range(3):
+        folder = finished / f"round_{number:02d}"
+        mask = Mask.load(folder / "mask.safetensors")
+        assert mask.kept == int(0.8**number * mask.prunable + 0.5)
+        assert previous is None or mask.is_subset_of(previous)
+        model = load_file(folder / "model.safetensors")
+        for name, kept in mask.items():
+            pruned = model[name][~kept]
+            assert not pruned.any()
+            assert not torch.signbit(pruned).any()
+            assert not torch.equal(model[name][kept], theta[name][kept]), "survivors were trained"
+        previous = mask
+
+
+def test_a_saved_round_transcribes_in_a_plain_pipeline(finished, tiny_corpus):
+    transcriber = pipeline("automatic-speech-recognition", model=str(finished / "round_02"))
+    row = json.loads((tiny_corpus / "test.jsonl").read_text().splitlines()[0])
+    heard = transcriber(read_audio(tiny_corpus / row["audio_filepath"]))["text"]
+    lines = (finished / "round_02" / "hypotheses" / "clean.tsv").read_text().splitlines()
+    hypothesis = next(line.split("\t") for line in lines if line.startswith(row["id"]))[2]
+    assert heard.split() == hypothesis.split()
+
+
+def test_the_same_command_again_returns_what_is_there(finished, recipe):
+    before = {p: p.stat().st_mtime_ns for p in finished.glob("*/model.safetensors")}
+    result = recipe("--config", str(finished / "config.yaml"))
+    assert result.returncode == 0, result.stderr
+    assert {p: p.stat().st_mtime_ns for p in finished.glob("*/model.safetensors")} == before
+
+
+def test_killed_at_five_random_moments_ends_as_if_uninterrupted(finished, tiny_corpus, tmp_path):
+    config = write_settings(tiny_corpus, tmp_path / "run", tmp_path / "config.yaml")
+    command = [sys.executable, str(RECIPE), "--config", str(config)]
+    rng = random.Random()  # moments differ from run to run: any of them must do
+    kills, moments = 0, []
+    while kills < 5:
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # wait until this start has written something, so that kills fall into stages and not into imports
+        appeared, deadline = count_files(tmp_path / "run"), time.monotonic() + 60
+        while count_files(tmp_path / "run") == appeared and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        moment = rng.uniform(0, 2.0)
+        time.sleep(moment)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        moments.append(round(moment, 3))
+    result = execute(command)
+    assert result.returncode == 0, f"killed after {moments}: {result.stderr}"
+    assert kills >= 2, "the run ended before it could be killed twice"
+    assert outcome(tmp_path / "run") == outcome(finished), f"killed after {moments}"
+    assert weights(tmp_path / "run") == weights(finished), f"killed after {moments}"
+
+
+def count_files(folder: Path) -> int:
+    return sum(1 for _ in folder.rglob("*")) if folder.exists() else 0
+
+
+def launch_two(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command += [str(RECIPE), "--config", str(config), "--num_processes", "2", *arguments]
+    return execute(command, env=environment(ACCELERATE_USE_CPU="true"))
+
+
+def test_two_processes_agree(tiny_corpus, finished, tmp_path):
+    config = write_settings(tiny_corpus, tmp_path / "run", tmp_path / "config.yaml")
+    result = launch_two(config)
+    assert result.returncode == 0, result.stderr
+    rows = outcome(tmp_path / "run")
+    assert [row[0] for row in rows] == ["0", "1", "2"]
+    # round 0's mask does not depend on the training, the others are equally dense
+    assert rows[0][1] == outcome(finished)[0][1]
+    for number in range(3):
+        metrics = json.loads((tmp_path / "run" / f"round_{number:02d}" / "metrics.json").read_text())
+        assert metrics["processes"] == 2
+        mask = Mask.load(tmp_path / "run" / f"round_{number:02d}" / "mask.safetensors")
+        assert mask.kept == int(0.8**number * mask.prunable + 0.5)
+        model = load_file(tmp_path / "run" / f"round_{number:02d}" / "model.safetensors")
+        assert all(not model[name][~kept].any() for name, kept in mask.items())
+    assert metrics["test"]["clean"]["utterances"] == 8
+
+
+def test_a_launch_that_starts_one_process_where_two_were_asked_for_is_refused(tiny_config_file, recipe):
+    result = recipe("--config", str(tiny_config_file), "--num_processes", "2")
+    assert result.returncode == 2
+    assert "num_processes is 2 and 1 started" in result.stderr
+    assert not (tiny_config_file.parent / "run").exists()

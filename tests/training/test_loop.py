@@ -1,0 +1,177 @@
+"""The loop: accumulation adds up exactly, resume equals uninterrupted, bad steps are skipped and counted."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from audio_lottery import pruning
+from audio_lottery.config import CorpusConfig, DataConfig, ModelConfig, SpecAugmentConfig, TrainingConfig
+from audio_lottery.data.corpora.load import load_manifest
+from audio_lottery.data.filters import prepare_training
+from audio_lottery.errors import ModelError, RunError, StorageError
+from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.pruning import Mask, find_scope, global_magnitude
+from audio_lottery.training import checkpoint, loop
+from audio_lottery.training.loop import Trainer
+from audio_lottery.training.processes import make_accelerator
+from tests.conftest import TINY_MODEL
+
+CONFIG = TrainingConfig(
+    max_steps=6,
+    max_batch_seconds=6,
+    learning_rate=2e-3,
+    eval_every=2,
+    save_every=2,
+    specaugment=SpecAugmentConfig(time_prob=0.1, time_length=4),
+)
+DROPOUT = {"hidden_dropout": 0.1, "attention_dropout": 0.1}
+
+
+def make_trainer(root: Path, folder: Path, config: TrainingConfig = CONFIG, mask: bool = True, **overrides) -> Trainer:
+    accelerator = make_accelerator("no", None)
+    recogniser = load_recogniser(
+        ModelConfig(init="w2v2-mini", overrides=TINY_MODEL | DROPOUT | overrides), 1, config.specaugment
+    )
+    data = prepare_training(
+        load_manifest([CorpusConfig("jsonl", "train")], root), recogniser.processor, recogniser.frames, DataConfig()
+    )
+    dev = load_manifest([CorpusConfig("jsonl", "dev")], root)
+    ticket = None
+    if mask:
+        names = find_scope(recogniser.model).names
+        ticket = global_magnitude(recogniser.model, 0.3, among=Mask.dense(recogniser.model, names))
+        pruning.apply(ticket, recogniser.model)
+    return Trainer(recogniser, data, dev, config, accelerator, folder=folder, seed=11, normalizer="basic", mask=ticket)
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.recogniser.model.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Killed(Exception):
+    """Stands for the process dying."""
+
+
+@pytest.mark.parametrize("die_at", [1, 3, 4, 5])
+def test_resume_equals_uninterrupted_bit_for_bit(tiny_corpus, tmp_path, monkeypatch, die_at):
+    whole = make_trainer(tiny_corpus, tmp_path / "whole")
+    expected = whole.run()
+
+    stopped = make_trainer(tiny_corpus, tmp_path / "stopped")
+    step = Trainer._step
+
+    def dying(self, module, optimizer, enforcer, batches, progress):
+        if progress.step == die_at:
+            raise Killed
+        return step(self, module, optimizer, enforcer, batches, progress)
+
+    monkeypatch.setattr(Trainer, "_step", dying)
+    with pytest.raises(Killed):
+        stopped.run()
+    monkeypatch.undo()
+    resumed = make_trainer(tiny_corpus, tmp_path / "stopped")
+    report = resumed.run()
+    assert same(weights(resumed), weights(whole))
+    assert replace(report, seconds=0) == replace(expected, seconds=0)
+
+
+def test_pruned_weights_are_zero_at_the_end_and_survivors_moved(tiny_corpus, tmp_path):
+    trainer = make_trainer(tiny_corpus, tmp_path)
+    before = weights(trainer)
+    trainer.run()
+    pruning.check(trainer.mask, trainer.recogniser.model)
+    after = weights(trainer)
+    for name, kept in trainer.mask.items():
+        assert not after[name][~kept].any()
+    assert not same(before, after)
+
+
+def test_accumulation_gives_the_gradients_of_one_large_batch(tiny_corpus, tmp_path, monkeypatch):
+    gradients = []
+    monkeypatch.setattr(
+        "accelerate.Accelerator.clip_grad_norm_",
+        lambda self, parameters, norm: (
+            gradients.append([p.grad.clone() for p in parameters if p.grad is not None]) or 1.0
+        ),
+    )
+    dry = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout"), 0.0)
+    plain = replace(CONFIG, max_steps=1, specaugment=SpecAugmentConfig(time_prob=0))
+    one = make_trainer(tiny_corpus, tmp_path / "one", replace(plain, max_batch_seconds=60), mask=False, **dry)
+    assert one.micro_steps_per_epoch == 1
+    one.run()
+    split = make_trainer(tiny_corpus, tmp_path / "split", replace(plain, max_batch_seconds=5), mask=False, **dry)
+    split.config = replace(split.config, accumulation_steps=split.micro_steps_per_epoch)
+    assert split.micro_steps_per_epoch > 3
+    split.run()
+    for a, b in zip(gradients[0], gradients[1], strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted(tiny_corpus, tmp_path, monkeypatch):
+    trainer = make_trainer(tiny_corpus, tmp_path)
+    real, calls = loop.ctc_loss, []
+
+    def sometimes_nan(*arguments):
+        calls.append(1)
+        return real(*arguments) * (float("nan") if len(calls) in (2, 3) else 1.0)
+
+    monkeypatch.setattr(loop, "ctc_loss", sometimes_nan)
+    report = trainer.run()
+    assert report.nonfinite_steps == 2
+    assert all(torch.isfinite(value).all() for value in weights(trainer).values())
+
+
+def test_a_training_that_stays_not_finite_is_given_up(tiny_corpus, tmp_path, monkeypatch):
+    trainer = make_trainer(tiny_corpus, tmp_path, replace(CONFIG, max_nonfinite_steps=3))
+    real = loop.ctc_loss
+    monkeypatch.setattr(loop, "ctc_loss", lambda *arguments: real(*arguments) * float("inf"))
+    with pytest.raises(ModelError, match=r"not finite in 3 steps in a row"):
+        trainer.run()
+
+
+def test_a_checkpoint_cut_short_is_refused_and_kept(tiny_corpus, tmp_path):
+    make_trainer(tiny_corpus, tmp_path).run()
+    damaged = tmp_path / "checkpoint" / "optimizer.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    with pytest.raises(RunError, match=r"optimizer\.safetensors has \d+ bytes where \d+ were written; remove"):
+        make_trainer(tiny_corpus, tmp_path).run()
+    assert damaged.exists()
+
+
+def test_a_checkpoint_with_a_flipped_bit_is_refused(tiny_corpus, tmp_path):
+    make_trainer(tiny_corpus, tmp_path).run()
+    damaged = tmp_path / "checkpoint" / "model.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(RunError, match="does not hold the bytes that were written"):
+        make_trainer(tiny_corpus, tmp_path).run()
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_whole(tiny_corpus, tmp_path, monkeypatch):
+    trainer = make_trainer(tiny_corpus, tmp_path)
+    calls = []
+    save_model = checkpoint.save_model
+
+    def save_until_full(model, path):
+        calls.append(path)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        save_model(model, path)
+
+    monkeypatch.setattr(checkpoint, "save_model", save_until_full)
+    with pytest.raises(StorageError, match="no space left for it"):
+        trainer.run()
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"], "nothing half-written is left"
+    resumed = make_trainer(tiny_corpus, tmp_path)
+    resumed.run()
+    whole = make_trainer(tiny_corpus, tmp_path / "whole")
+    whole.run()
+    assert same(weights(resumed), weights(whole))
