@@ -30,7 +30,7 @@ def _verb(name: str, summary: str) -> Callable[[Callable[[list[str]], None]], Ca
 
 @_verb("search", "find winning tickets: train, prune, rewind, evaluate, round by round")
 def _search(arguments: list[str]) -> None:
-    from audio_lottery.config import parse_config
+    from audio_lottery.settings import parse_config
 
     run_search(parse_config(arguments, prog="audio-lottery search"))
 
@@ -39,9 +39,10 @@ def _search(arguments: list[str]) -> None:
 def _evaluate(arguments: list[str]) -> None:
     from jsonargparse import ArgumentError
 
-    from audio_lottery.config import make_parser, to_config, validate
+    from audio_lottery.config import validate
     from audio_lottery.errors import ConfigError
     from audio_lottery.lottery.evaluate import evaluate_model
+    from audio_lottery.settings import make_parser, to_config
 
     parser = make_parser("audio-lottery evaluate")
     parser.add_argument("model", type=str, help="folder or Hub id of a CTC model, e.g. runs/demo/round_03")
@@ -98,8 +99,11 @@ def run(function: Callable[[], None]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for noisy in ("httpx", "datasets", "transformers", "matplotlib", "fontTools"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
     try:
-        function()
+        with logging_redirect_tqdm():
+            function()
     except AudioLotteryError as error:
         print(f"audio-lottery: error: {error}", file=sys.stderr)
         return 2

@@ -1,26 +1,21 @@
 """The whole vocabulary of a run in one file.
 
 A run is described by one `RunConfig`: nested dataclasses whose help texts are the documentation of the settings.
-`parse_config` reads them from ``--config file.yaml`` and ``--section.field value``; unknown keys and wrong types are
-refused by name. `save_config` writes the resolved settings into the run folder and refuses a folder that belongs to
-other settings.
+`audio_lottery.settings` reads them from files and command lines.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
-
-from audio_lottery.errors import ConfigError, RunError
-from audio_lottery.storage import write_bytes
+from audio_lottery.errors import ConfigError
 
 
 @dataclass
 class CorpusConfig:
     """One split of one corpus.
+
+    Corpora and suites are tuples in the configuration because jsonargparse fills in fields that an overriding *list*
+    leaves out from the list it replaces.
 
     Args:
         corpus: layout on disk: librispeech, common_voice, tedlium, jsonl; or mini-libri, mini-cv, mini-ted
@@ -53,9 +48,9 @@ class DataConfig:
     """
 
     root: str = "."
-    train: list[CorpusConfig] = field(default_factory=lambda: [CorpusConfig("mini-ted", "train")])
-    dev: list[CorpusConfig] = field(default_factory=lambda: [CorpusConfig("mini-ted", "dev")])
-    test: list[CorpusConfig] = field(default_factory=lambda: [CorpusConfig("mini-ted", "test")])
+    train: tuple[CorpusConfig, ...] = (CorpusConfig("mini-ted", "train"),)
+    dev: tuple[CorpusConfig, ...] = (CorpusConfig("mini-ted", "dev"),)
+    test: tuple[CorpusConfig, ...] = (CorpusConfig("mini-ted", "test"),)
     normalizer: str = "basic"
     out_of_vocabulary: Literal["error", "drop"] = "error"
     min_seconds: float = 0.1
@@ -158,8 +153,8 @@ class ThetaConfig:
         training: how θ is trained.
     """
 
-    train: list[CorpusConfig] = field(default_factory=list)
-    dev: list[CorpusConfig] = field(default_factory=list)
+    train: tuple[CorpusConfig, ...] = ()
+    dev: tuple[CorpusConfig, ...] = ()
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -215,9 +210,7 @@ class EvaluationConfig:
         seed: seed of the noise; with the suite's name and the utterance id it fixes every sample of the noise.
     """
 
-    suites: list[SuiteConfig] = field(
-        default_factory=lambda: [SuiteConfig("clean"), SuiteConfig("noise10", noise="pink", snr_db=10.0)]
-    )
+    suites: tuple[SuiteConfig, ...] = (SuiteConfig("clean"), SuiteConfig("noise10", noise="pink", snr_db=10.0))
     max_batch_seconds: float = 120.0
     seed: int = 0
 
@@ -265,45 +258,6 @@ _POSITIVE = (
     "learning_rate",
     "max_grad_norm",
 )
-
-# Settings that change neither masks nor WER of the rounds that exist: a run may be continued with other values.
-_MAY_CHANGE = {"run_dir", "num_processes", "data.num_workers", "search.rounds"} | {
-    f"{section}.{name}" for section in ("training", "theta.training") for name in ("save_every", "log_every")
-}
-
-
-def make_parser(prog: str | None = None) -> ArgumentParser:
-    """The argument parser of a search: ``--config`` and one option per field of `RunConfig`."""
-    parser = ArgumentParser(
-        prog=prog,
-        exit_on_error=False,
-        description="Find winning tickets: train, prune, rewind, evaluate, round by round.",
-    )
-    parser.add_argument("--config", action="config", help="YAML file with any of the settings below.")
-    parser.add_class_arguments(RunConfig, sub_configs=False)
-    return parser
-
-
-def parse_config(arguments: Sequence[str] | None = None, prog: str | None = None) -> RunConfig:
-    """A validated `RunConfig` from command-line arguments (default: those of this process).
-
-    Raises:
-        ConfigError: an unknown key, a wrong type or an impossible value; names the key.
-    """
-    parser = make_parser(prog)
-    try:
-        namespace = parser.parse_args(None if arguments is None else list(arguments))
-        config = to_config(parser, namespace)
-    except ArgumentError as error:
-        raise ConfigError(f"settings: {error}; --help lists all of them") from error
-    validate(config)
-    return config
-
-
-def to_config(parser: ArgumentParser, namespace: Namespace) -> RunConfig:
-    """The `RunConfig` in the namespace that a parser of `make_parser` returned."""
-    namespace.pop("config", None)
-    return RunConfig(**vars(parser.instantiate_classes(namespace)))
 
 
 def validate(config: RunConfig, training: bool = True) -> None:
@@ -360,50 +314,3 @@ def _training_problems(config: RunConfig) -> list[str]:
             value = getattr(training, name)
             checks.append((value is None or value > 0, f"{section}.{name} is {value}; it must be positive"))
     return [message for holds, message in checks if not holds]
-
-
-def to_yaml(config: RunConfig) -> str:
-    """The resolved settings as YAML that ``--config`` reads back."""
-    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-
-
-def save_config(config: RunConfig, run_dir: Path) -> None:
-    """Write ``run_dir/config.yaml``, or check that the one there describes the same run.
-
-    Raises:
-        RunError: the folder belongs to other settings (each is listed with both values), or its config is unreadable.
-    """
-    path = run_dir / "config.yaml"
-    if path.exists():
-        try:
-            there = _flatten(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-        except (OSError, yaml.YAMLError, AttributeError) as error:
-            raise RunError(f"{path} cannot be read ({error}); choose another --run_dir") from error
-        here = _flatten(asdict(config))
-        different = [
-            f"{key} ({there.get(key)!r} there, {here.get(key)!r} now)"
-            for key in sorted(there.keys() | here.keys())
-            if key not in _MAY_CHANGE and there.get(key) != here.get(key)
-        ]
-        if different:
-            raise RunError(
-                f"{run_dir} belongs to a run with other settings: {', '.join(different)}; "
-                "choose another --run_dir, or the settings it was started with"
-            )
-    elif run_dir.is_dir() and any(p.name != "config.yaml" and not p.name.startswith(".") for p in run_dir.iterdir()):
-        raise RunError(
-            f"{run_dir} is not empty and holds no config.yaml, so it is no run folder; choose another --run_dir"
-        )
-    write_bytes(path, to_yaml(config).encode())
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one flat dict with dotted keys; lists and ``model.overrides`` stay whole."""
-    flat: dict[str, Any] = {}
-    for key, entry in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(entry, dict) and name != "model.overrides":
-            flat |= _flatten(entry, f"{name}.")
-        else:
-            flat[name] = entry
-    return flat

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from audio_lottery.cli import run, run_search
-from audio_lottery.config import parse_config
+from audio_lottery.settings import parse_config
 
 DEFAULT = Path(__file__).parent / "configs" / "w2v2_mini.yaml"
 

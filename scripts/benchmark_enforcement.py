@@ -1,9 +1,9 @@
 """What holding a mask costs in training, at wav2vec2-base size, beside torch.nn.utils.prune.
 
-Three models with the same weights and mask take turns: dense (no mask), ours (`pruning.Enforcer`, gradients and weights)
-and `torch.nn.utils.prune.custom_from_mask`, which recomputes every weight in every forward pass. One AdamW step each, in
-turns, so that whatever else the machine does hits all three alike; medians and spread are printed as shares of the dense
-step. The enforcer's own time is also measured directly, inside the step.
+Three models with the same weights and mask take turns: dense (no mask), ours (`pruning.Enforcer`, gradients and
+weights) and `torch.nn.utils.prune.custom_from_mask`, which recomputes every weight in every forward pass. One AdamW
+step each, in turns, so that whatever else the machine does hits all three alike; medians and spread are printed as
+shares of the dense step. The enforcer's own time is also measured directly, inside the step.
 
     python scripts/benchmark_enforcement.py --seconds 10 --batch 2 --repeats 7
 """

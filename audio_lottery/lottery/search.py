@@ -20,7 +20,7 @@ import transformers
 from accelerate import Accelerator
 
 from audio_lottery import __version__, pruning
-from audio_lottery.config import RunConfig, TrainingConfig, save_config, validate
+from audio_lottery.config import RunConfig, TrainingConfig, validate
 from audio_lottery.data.filters import prepare_training
 from audio_lottery.evaluation.suites import Transcripts, run_suite, write_transcripts
 from audio_lottery.lottery.data import RunData, load_run_data
@@ -28,6 +28,7 @@ from audio_lottery.lottery.rewind import rewind
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.models.ctc import Recogniser, load_folder, load_recogniser
 from audio_lottery.pruning import Mask, find_scope
+from audio_lottery.settings import save_config
 from audio_lottery.storage import is_sealed, read_json, recover_retired, sealed_folder, verify_sealed, write_json
 from audio_lottery.training.loop import Trainer, TrainingReport
 from audio_lottery.training.processes import make_accelerator, require_same

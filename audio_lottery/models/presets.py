@@ -15,10 +15,11 @@ _COMMON: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # 0.9 M parameters, 50 frames a second
+    # 0.9 M parameters, 50 frames a second. transformers' own initialisation (0.02) is made for widths of 768 and leaves
+    # layers of 128 nearly silent: with 0.08, about 1/sqrt(width), the CTC plateau ends after a third of the steps.
     "w2v2-mini": _COMMON
     | {
-        "conv_dim": [64, 128, 128, 128],
+        "conv_dim": [32, 96, 128, 128],
         "conv_kernel": [16, 10, 8, 4],
         "conv_stride": [8, 5, 4, 2],
         "num_feat_extract_layers": 4,
@@ -27,9 +28,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_attention_heads": 4,
         "intermediate_size": 512,
         "num_conv_pos_embeddings": 32,
-        "hidden_dropout": 0.05,
-        "attention_dropout": 0.05,
-        "activation_dropout": 0.05,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "initializer_range": 0.08,
     },
     # 3.8 M parameters, 50 frames a second
     "w2v2-small": _COMMON
@@ -46,5 +48,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hidden_dropout": 0.1,
         "attention_dropout": 0.1,
         "activation_dropout": 0.1,
+        "initializer_range": 0.07,
     },
 }

@@ -1,5 +1,6 @@
 """The training loop: one function on accelerate, used for θ and for every round."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -29,6 +30,8 @@ from audio_lottery.pruning import Enforcer, Mask
 from audio_lottery.training.checkpoint import Progress, load_checkpoint, restore, save_checkpoint, snapshot
 from audio_lottery.training.processes import seed_step
 from audio_lottery.training.schedule import learning_rate_factor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,8 @@ class Trainer:
                     best = snapshot(model)
                 if writer is not None:
                     writer.add_scalar("dev/wer", progress.history[-1]["wer"], progress.step)
+                if accelerator.is_main_process:
+                    self._log_evaluation(progress, loss)
                 bar.set_postfix(loss=f"{loss:.3f}", dev_wer=f"{progress.history[-1]['wer']:.3f}")
             if last or progress.step % self.config.save_every == 0:
                 progress.seconds = time.monotonic() - started
@@ -196,6 +201,20 @@ class Trainer:
             utterances=len(self.data.labels),
             dropped=self.data.dropped,
             seconds=progress.seconds,
+        )
+
+    def _log_evaluation(self, progress: Progress, loss: float) -> None:
+        latest = progress.history[-1]
+        star = " (best so far)" if progress.best_step == progress.step else ""
+        logger.info(
+            "%s: step %d/%d, loss %.3f, dev WER %.2f %%, CER %.2f %%%s",
+            self.description,
+            progress.step,
+            self.total_steps,
+            loss,
+            100 * latest["wer"],
+            100 * latest["cer"],
+            star,
         )
 
     def _micro_batches(self, position: int) -> Iterator[Batch]:

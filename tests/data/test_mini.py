@@ -83,7 +83,7 @@ def test_ted_test_voices_are_new_pairs_of_known_accents_and_variants() -> None:
 
 def test_splits_share_no_sentence_and_the_words_are_the_grammars(rows: dict) -> None:
     vocabulary = set(grammar.vocabulary())
-    assert 100 <= len(vocabulary) <= 150
+    assert 70 <= len(vocabulary) <= 100
     for corpus, splits in COUNTS.items():
         said = {split: {grammar.plain(row["text"]) for row in rows[corpus, split]} for split in splits}
         assert {word for texts in said.values() for text in texts for word in text.split()} <= vocabulary

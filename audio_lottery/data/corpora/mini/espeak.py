@@ -73,8 +73,13 @@ class Espeak:
         # The breath in some voices (f2, f5) is libc's rand(), which eSpeak seeds with the time of day when it starts.
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         # After the voice, which brings settings of its own.
-        for parameter, value in ((_RATE, voice.rate), (_PITCH, voice.pitch), (_VOLUME, _LOUDNESS)):
-            self._library.espeak_SetParameter(parameter, value, 0)
+        self._library.espeak_SetParameter(_VOLUME, _LOUDNESS, 0)
+        self.prosody(voice.pitch, voice.rate)
+
+    def prosody(self, pitch: int, rate: int) -> None:
+        """Speak at another pitch (0 to 100) and rate (words per minute) from now on."""
+        self._library.espeak_SetParameter(_PITCH, pitch, 0)
+        self._library.espeak_SetParameter(_RATE, rate, 0)
 
     def say(self, text: str) -> npt.NDArray[np.int16]:
         """The speech of ``text`` in the current voice: mono samples at `rate`, never empty."""

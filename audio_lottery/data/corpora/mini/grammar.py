@@ -1,4 +1,4 @@
-"""The language of the mini corpora: about 140 words, some fifty thousand sentences, and who says which.
+"""The language of the mini corpora: 80 words, some fifteen thousand sentences, and who says which.
 
 Every draw goes through ``random.Random.random()``, whose stream Python promises to keep, and never through ``hash``,
 ``choice``, ``shuffle`` or a set's order: the same sentences come out on every machine and Python version.

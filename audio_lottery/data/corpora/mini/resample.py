@@ -66,19 +66,27 @@ def level(signal: Signal, rms: float) -> Signal:
     return signal * min(rms / now, 29000 / np.max(np.abs(signal)))
 
 
-@lru_cache(maxsize=1)
-def _noise_table() -> Signal:
-    # RandomState's streams are frozen by NumPy's policy; Generator's are not.
-    return np.random.RandomState(1).randint(-4, 5, _NOISE_LEN).astype(np.float64)
+@lru_cache(maxsize=2)
+def _noise_table(colour: str) -> Signal:
+    # RandomState's streams are frozen by NumPy's policy; Generator's are not. All values are whole numbers.
+    random = np.random.RandomState(1)
+    table = random.randint(-100, 101, _NOISE_LEN).astype(np.float64)
+    if colour == "pink":  # Voss-McCartney: random steps held for 2, 4, 8 ... samples, added up
+        for octave in range(1, 11):
+            held = random.randint(-100, 101, (_NOISE_LEN >> octave) + 1).astype(np.float64)
+            table += np.repeat(held, 1 << octave)[:_NOISE_LEN]
+    return table / np.sqrt(np.sum(table**2) / len(table))
 
 
-def noise(start: int, count: int) -> Signal:
-    """``count`` samples of white noise of ±4 units: the room in which everything is said, for none is quite silent.
+def noise(colour: str, start: int, count: int) -> Signal:
+    """``count`` samples of noise of unit power: the room in which everything is said, for none is quite silent.
 
     Args:
+        colour: ``white``, or ``pink`` (power falling with frequency, as in most rooms).
         start: where in the (repeating) noise to begin, so that no two utterances need share it.
+        count: samples.
     """
-    return np.take(_noise_table(), np.arange(start, start + count), mode="wrap")
+    return np.take(_noise_table(colour), np.arange(start, start + count), mode="wrap")
 
 
 def to_pcm(signal: Signal) -> Samples:

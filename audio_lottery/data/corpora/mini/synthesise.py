@@ -8,7 +8,7 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +24,14 @@ CV_COUNTS = {"train": 500, "dev": 60, "test": 60}
 TED_COUNTS = {"train": 496, "dev": 81, "test": 120}
 _CHAPTERS = 2
 _RMS = 2400.0  # 16-bit units: about -23 dB of full scale
+# Power of the room noise in 16-bit units: 48 to 26 dB below the speech, 38 to 18 and 38 to 20.
+_LIBRI_ROOMS = (10, 30, 60, 120)
+_CV_ROOMS = (30, 120, 300)
+_TED_ROOMS = (30, 60, 120, 240)
 
 
 class Studio:
-    """Records sentences: eSpeak, trimmed, resampled, levelled, with a little room noise.
+    """Records sentences: eSpeak, trimmed, resampled, levelled, in a room with some noise.
 
     Args:
         rate: of the recordings, in Hz.
@@ -38,21 +42,32 @@ class Studio:
     def __init__(self, rate: int, seed: int, tick: Callable[[], None]) -> None:
         self.rng = random.Random(seed)
         self._espeak, self._rate, self._tick = Espeak(), rate, tick
+        self._colour, self._noise_rms = "white", 10
+
+    def enter(self, rooms: Sequence[int]) -> None:
+        """Record in another room from now on: its noise has one of the powers ``rooms``."""
+        self._colour, self._noise_rms = pick(self.rng, ("white", "pink", "pink")), pick(self.rng, rooms)
+
+    def _noise(self, count: int) -> Signal:
+        return noise(self._colour, int(self.rng.random() * 1_000_000), count) * self._noise_rms
 
     def use(self, voice: Voice) -> None:
         """Record ``voice`` from now on."""
+        self._voice = voice
         self._espeak.use(voice)
 
     def room(self, low: float, high: float) -> Signal:
         """Between ``low`` and ``high`` seconds of nobody speaking."""
         seconds = low + (high - low) * self.rng.random()
-        return noise(int(self.rng.random() * 1_000_000), int(seconds * self._rate))
+        return self._noise(int(seconds * self._rate))
 
     def speech(self, sentence: str, loudness: float = 1.0) -> Signal:
-        """``sentence`` as said by the current voice, with no silence around it."""
+        """``sentence`` as said by the current voice, in a mood of the moment, with no silence around it."""
+        pitch, rate = pick(self.rng, range(-4, 5)), pick(self.rng, range(-6, 7))
+        self._espeak.prosody(self._voice.pitch + pitch, self._voice.rate + rate)
         spoken = level(resample(trim(self._espeak.say(sentence)), self._espeak.rate, self._rate), _RMS * loudness)
         self._tick()
-        return spoken + noise(int(self.rng.random() * 1_000_000), len(spoken))
+        return spoken + self._noise(len(spoken))
 
     def take(self, sentence: str, loudness: float = 1.0) -> Samples:
         """``sentence`` with a tenth to a quarter of a second of room on either side."""
@@ -74,6 +89,7 @@ def make_libri(root: Path, limit: int, tick: Callable[[], None]) -> dict[str, fl
                 chapter = writer.chapter(split, speaker, 120_000 + 10 * speaker + number)
                 for _ in range(min(each, limit)):
                     sentence = sentences.draw()
+                    studio.enter(_LIBRI_ROOMS)
                     samples = studio.take(sentence)
                     chapter.add(samples, plain(sentence))
                     seconds += len(samples) / LIBRI_RATE
@@ -93,6 +109,7 @@ def make_cv(root: Path, limit: int, tick: Callable[[], None]) -> dict[str, float
             studio.use(voice)
             for _ in range(min(CV_COUNTS[split] // CV_SPEAKERS[split], limit)):
                 sentence = sentences.draw()
+                studio.enter(_CV_ROOMS)
                 samples = studio.take(sentence, 0.4 + 0.9 * studio.rng.random())
                 writer.add(split, voice, samples, sentence)
                 hours[split] = hours.get(split, 0.0) + len(samples) / CV_RATE / 3600
@@ -117,7 +134,8 @@ def _talk_segment(studio: Studio, first: str, second: str | None) -> tuple[Sampl
     if rng.random() < 0.1:
         # A knock or a breath: the room noise, louder, swelling and dying away.
         burst = studio.room(0.15, 0.3)
-        pieces.append(burst * np.minimum(np.arange(len(burst)), np.arange(len(burst))[::-1]) / 24)
+        swell = np.minimum(np.arange(len(burst)), np.arange(len(burst))[::-1]) / len(burst)
+        pieces.append(burst * (1 + 5 * swell))
         texts.append("{NOISE}")
     pieces.append(studio.room(0.08, 0.15))
     return to_pcm(np.concatenate(pieces)), " ".join(texts)
@@ -133,6 +151,7 @@ def make_ted(root: Path, limit: int, tick: Callable[[], None]) -> dict[str, floa
         for voice in voices:
             number += 1
             studio.use(voice)
+            studio.enter(_TED_ROOMS)
             talk = Talk(f"{pick(rng, SLOTS['month'])}{number:02d}_{2001 + number % 17}", voice)
             talk.gap(to_pcm(studio.room(1.0, 3.0)))
             count = min(TED_COUNTS[split] // len(voices), limit)
