@@ -64,7 +64,7 @@ class ModelConfig:
 
     Args:
         init: a Hub id or folder of any transformers CTC (or bare encoder) checkpoint, or a preset built from
-            scratch: w2v2-mini, w2v2-an4.
+            scratch: w2v2-mini.
         revision: branch, tag or commit of a Hub id.
         random_init: keep the architecture of init but draw all weights at random (θ0).
         characters: output characters when the checkpoint brings no tokenizer; space and the CTC blank are added.

@@ -33,21 +33,4 @@ PRESETS: dict[str, dict[str, Any]] = {
         "activation_dropout": 0.0,
         "initializer_range": 0.08,
     },
-    # 3.8 M parameters, 50 frames a second
-    "w2v2-small": _COMMON
-    | {
-        "conv_dim": [96, 160, 192, 192],
-        "conv_kernel": [16, 10, 8, 4],
-        "conv_stride": [8, 5, 4, 2],
-        "num_feat_extract_layers": 4,
-        "hidden_size": 192,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 4,
-        "intermediate_size": 768,
-        "num_conv_pos_embeddings": 48,
-        "hidden_dropout": 0.1,
-        "attention_dropout": 0.1,
-        "activation_dropout": 0.1,
-        "initializer_range": 0.07,
-    },
 }

@@ -19,15 +19,15 @@ from .resample import Samples, Signal, level, noise, resample, to_pcm, trim
 from .voices import CV_SPEAKERS, LIBRI, TED, Voice, cv_voices, table_voices
 from .writers import CV_RATE, LIBRI_RATE, TED_RATE, CommonVoice, LibriSpeech, Talk, ted_text
 
-LIBRI_COUNTS = {"train-clean": 1200, "dev-clean": 80, "test-clean": 80}
+LIBRI_COUNTS = {"train-clean": 1440, "dev-clean": 80, "test-clean": 80}
 CV_COUNTS = {"train": 500, "dev": 60, "test": 60}
-TED_COUNTS = {"train": 496, "dev": 81, "test": 120}
+TED_COUNTS = {"train": 736, "dev": 81, "test": 120}
 _CHAPTERS = 2
 _RMS = 2400.0  # 16-bit units: about -23 dB of full scale
-# Power of the room noise in 16-bit units: 48 to 26 dB below the speech, 38 to 18 and 38 to 20.
-_LIBRI_ROOMS = (10, 30, 60, 120)
+# Power of the room noise in 16-bit units: 56 to 38 dB below the speech, 38 to 18 and 48 to 32.
+_LIBRI_ROOMS = (4, 10, 30)
 _CV_ROOMS = (30, 120, 300)
-_TED_ROOMS = (30, 60, 120, 240)
+_TED_ROOMS = (10, 30, 60)
 
 
 class Studio:
