@@ -68,6 +68,8 @@ class ModelConfig:
         revision: branch, tag or commit of a Hub id.
         random_init: keep the architecture of init but draw all weights at random (θ0).
         characters: output characters when the checkpoint brings no tokenizer; space and the CTC blank are added.
+        attention: transformers' attention implementation: eager, sdpa, flash_attention_2 ...; none takes its default.
+            Eager is a third faster to train on CPUs with utterances of a few seconds.
         freeze_feature_encoder: do not train the convolutional front end (usual when fine-tuning pretrained
             wav2vec 2.0).
         overrides: fields of the transformers config to change, e.g. {hidden_dropout: 0.1}.
@@ -77,6 +79,7 @@ class ModelConfig:
     revision: str | None = None
     random_init: bool = False
     characters: str = "abcdefghijklmnopqrstuvwxyz'"
+    attention: str | None = None
     freeze_feature_encoder: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
 

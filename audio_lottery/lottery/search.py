@@ -106,7 +106,7 @@ def run_round(
     stage = path.name
     training = config.training
     mask = _round_mask(config, number, folder, accelerator)
-    recogniser = rewind(folder.theta, mask, training.specaugment, config.model.freeze_feature_encoder)
+    recogniser = rewind(folder.theta, mask, config.model, training.specaugment)
     description = f"round {number} ({100 * mask.density():.1f} %)"
     report = _train(recogniser, config, training, data.train, data.dev, mask, stage, folder, accelerator, description)
     trained = time.monotonic()

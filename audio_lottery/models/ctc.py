@@ -178,6 +178,8 @@ def _masking(specaugment: SpecAugmentConfig) -> dict[str, Any]:
 
 
 def _ready(recogniser: Recogniser, config: ModelConfig) -> Recogniser:
+    if config.attention is not None:
+        recogniser.model.set_attn_implementation(config.attention)
     if config.freeze_feature_encoder:
         recogniser.model.freeze_feature_encoder()
     return recogniser

@@ -32,5 +32,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,
         "initializer_range": 0.08,
+        "feat_extract_activation": "relu",
     },
 }

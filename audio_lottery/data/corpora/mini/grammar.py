@@ -1,4 +1,4 @@
-"""The language of the mini corpora: 65 words, a few thousand sentences and any number, and who says which.
+"""The language of the mini corpora: some 65 words in phrases, and any number of sentences made of them.
 
 Every draw goes through ``random.Random.random()``, whose stream Python promises to keep, and never through ``hash``,
 ``choice``, ``shuffle`` or a set's order: the same sentences come out on every machine and Python version.
@@ -31,23 +31,32 @@ _WORDS = {
 SLOTS: dict[str, list[str]] = {slot: words.split() for slot, words in _WORDS.items()}
 """The words that may fill each ``{slot}`` of a template; an upper-case slot name asks for a capital first letter."""
 
-TEMPLATES: tuple[str, ...] = (
-    "{VERB} the {colour} {thing} {when}.",
-    "{VERB} my {colour} {thing}.",
-    "Go to the {place} on {day} at {hour}.",
-    "It's {hour} o'clock on {day}.",
-    "My number is {digit} {digit} {digit}.",
-    "{DIGIT} {digit} {digit} {digit} {digit}.",
-    "Don't {verb} the {colour} {thing}.",
-    "The {colour} {thing} is in the {place}.",
-    "Is my {colour} {thing} at the {place}?",
-    "The {person} will {verb} the {thing}.",
-    "We'll meet the {person} on {month} {unit}.",
-    "I can't find the {colour} {thing} {when}.",
-    "I'm at the {place} with the {person} {when}.",
-    "On {day} the {person} will go to the {place}.",
-    '"{VERB} the {thing}," said the {person}.',
+PHRASES: tuple[str, ...] = (
+    "{verb} the {colour} {thing}",
+    "{verb} my {thing}",
+    "don't {verb} the {thing}",
+    "we'll {verb} the {thing}",
+    "I can't find the {thing}",
+    "is the {thing} {colour}",
+    "it's {colour}",
+    "it's {when}",
+    "at {hour} o'clock",
+    "at the {place}",
+    "go to the {place}",
+    "I'm with the {person}",
+    "my {person}",
+    "on {day}",
+    "in {month}",
+    "{month} {unit}",
+    "{when}",
+    "{digit} {digit}",
+    "{digit} {digit} {digit}",
+    "{colour} {thing}",
 )
+"""A sentence is two or three of these in any order, as in the GRID corpus: what comes next cannot be guessed.
+
+Whole sentences from templates can: a small model then learns where in a sentence a word stands, and not how it sounds.
+"""
 
 SHORT: tuple[str, ...] = ("Yes, please.", "Not now.", "It's {hour}.", "On {day}.", "{WHEN}.", "In {month}.")
 """What a talk says in under a second: the segments that a careless reader drops."""
@@ -80,9 +89,15 @@ class Sentences:
         self._seen: set[str] = set()  # asked only whether it contains something, so its order does not matter
 
     def draw(self) -> str:
-        """A new sentence of 4 to 8 words."""
+        """A new sentence of 2 to 12 words; one in twelve is quoted."""
         while True:
-            sentence = _fill(pick(self._rng, TEMPLATES), self._rng)
+            count = 2 + int(self._rng.random() * 2)
+            words = " ".join(_fill(pick(self._rng, PHRASES), self._rng) for _ in range(count))
+            words = words[0].upper() + words[1:]
+            if self._rng.random() < 1 / 12:
+                sentence = f'"{words}," said the {pick(self._rng, SLOTS["person"])}.'
+            else:
+                sentence = f"{words}."
             if sentence not in self._seen:
                 self._seen.add(sentence)
                 return sentence
@@ -100,7 +115,7 @@ def plain(sentence: str) -> str:
 def vocabulary() -> list[str]:
     """Every word the grammar can say, lower case, sorted."""
     words: set[str] = set()
-    for template in (*TEMPLATES, *SHORT):
+    for template in (*PHRASES, *SHORT, "said the"):
         words.update(plain(_SLOT.sub(" ", template)).split())
     for filler in SLOTS.values():
         words.update(word.lower() for word in filler)
