@@ -45,16 +45,16 @@ def _evaluate(arguments: list[str]) -> None:
     from audio_lottery.settings import make_parser, to_config
 
     parser = make_parser("audio-lottery evaluate")
-    parser.add_argument("model", type=str, help="folder or Hub id of a CTC model, e.g. runs/demo/round_03")
+    parser.add_argument("checkpoint", type=str, help="folder or Hub id of a CTC model, e.g. runs/demo/round_03")
     parser.add_argument("--out", type=Path, default=None, help="write the results to this JSON file")
     try:
         namespace = parser.parse_args(arguments)
-        model, out = namespace.pop("model"), namespace.pop("out")
+        checkpoint, out = namespace.pop("checkpoint"), namespace.pop("out")
         config = to_config(parser, namespace)
     except ArgumentError as error:
         raise ConfigError(f"settings: {error}; --help lists all of them") from error
     validate(config, training=False)
-    evaluate_model(model, config, None if out is None else Path(str(out)))
+    evaluate_model(checkpoint, config, None if out is None else Path(str(out)))
 
 
 @_verb("prepare", "make or fetch a corpus: prepare mini")

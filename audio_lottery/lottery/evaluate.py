@@ -1,10 +1,9 @@
 """Evaluate any CTC model, ours or not, on the test suites of a configuration."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from audio_lottery.config import RunConfig
+from audio_lottery.config import ModelConfig, RunConfig
 from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.evaluation.suites import run_suite
 from audio_lottery.models.ctc import load_recogniser
@@ -12,12 +11,12 @@ from audio_lottery.storage import write_json
 from audio_lottery.training.processes import make_accelerator
 
 
-def evaluate_model(model: str, config: RunConfig, out: Path | None = None) -> dict[str, dict[str, Any]]:
+def evaluate_model(checkpoint: str, config: RunConfig, out: Path | None = None) -> dict[str, dict[str, Any]]:
     """Run every suite of ``config.evaluation`` on ``config.data.test`` and print one line each.
 
     Args:
-        model: folder or Hub id.
-        config: its model section is used but for ``init``; its training sections are not.
+        checkpoint: folder or Hub id.
+        config: gives test splits, suites and normaliser; of its model section only ``attention`` is used.
         out: JSON file for the results, suite → result as in ``metrics.json``.
 
     Raises:
@@ -25,7 +24,8 @@ def evaluate_model(model: str, config: RunConfig, out: Path | None = None) -> di
         CorpusError: a test corpus is missing or damaged.
     """
     accelerator = make_accelerator("no", config.num_processes)
-    recogniser = load_recogniser(replace(config.model, init=model), config.seed)
+    source = ModelConfig(init=checkpoint, attention=config.model.attention)
+    recogniser = load_recogniser(source, config.seed)
     recogniser.model.to(accelerator.device)
     root = Path(config.data.root).expanduser()
     with accelerator.main_process_first():

@@ -1,5 +1,6 @@
 """One accelerate setup for the whole run, and what processes must agree on."""
 
+import logging
 import os
 import random
 
@@ -32,6 +33,8 @@ def make_accelerator(precision: str, expected_processes: int | None) -> Accelera
         accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[ddp])
     except ValueError as error:
         raise ConfigError(f"precision {precision} cannot be used on this device: {error}") from error
+    if not accelerator.is_main_process:
+        logging.getLogger("audio_lottery").setLevel(logging.ERROR)  # every line once
     if expected_processes is not None and accelerator.num_processes != expected_processes:
         raise ConfigError(
             f"num_processes is {expected_processes} and {accelerator.num_processes} started; launch with "

@@ -174,3 +174,27 @@ def test_a_launch_that_starts_one_process_where_two_were_asked_for_is_refused(ti
     assert result.returncode == 2
     assert "num_processes is 2 and 1 started" in result.stderr
     assert not (tiny_config_file.parent / "run").exists()
+
+
+def test_evaluate_gives_the_numbers_of_the_search(finished, command_line, tmp_path):
+    model = str(finished / "round_01")
+    result = command_line(
+        "evaluate", model, "--config", str(finished / "config.yaml"), "--out", str(tmp_path / "r.json")
+    )
+    assert result.returncode == 0, result.stderr
+    assert "noise10: WER" in result.stdout
+    metrics = json.loads((finished / "round_01" / "metrics.json").read_text())
+    assert json.loads((tmp_path / "r.json").read_text()) == metrics["test"]
+
+
+def test_theta_can_be_random_or_a_folder(finished, tiny_corpus, tmp_path, recipe):
+    for name, model in {"folder": {"init": str(finished / "theta")}, "random": {"random_init": True}}.items():
+        settings = {"model": {"init": str(finished / "theta")} | model, "theta": {}}
+        config = write_settings(tiny_corpus, tmp_path / name, tmp_path / f"{name}.yaml", **settings)
+        result = recipe("--config", str(config), "--search.rounds", "1")
+        assert result.returncode == 0, result.stderr
+    theta, folder, random_init = (
+        load_file(run / "theta" / "model.safetensors") for run in (finished, tmp_path / "folder", tmp_path / "random")
+    )
+    assert all(torch.equal(theta[name], folder[name]) for name in theta)
+    assert not torch.equal(theta["lm_head.weight"], random_init["lm_head.weight"])

@@ -24,10 +24,10 @@ CV_COUNTS = {"train": 500, "dev": 60, "test": 60}
 TED_COUNTS = {"train": 736, "dev": 81, "test": 120}
 _CHAPTERS = 2
 _RMS = 2400.0  # 16-bit units: about -23 dB of full scale
-# Power of the room noise in 16-bit units: 48 to 28 dB below the speech, 38 to 18 and 42 to 24.
-_LIBRI_ROOMS = (10, 30, 90)
+# Power of the room noise in 16-bit units: 56 to 38 dB below the speech, 38 to 18 and 48 to 32.
+_LIBRI_ROOMS = (4, 10, 30)
 _CV_ROOMS = (30, 120, 300)
-_TED_ROOMS = (20, 60, 150)
+_TED_ROOMS = (10, 30, 60)
 
 
 class Studio:
