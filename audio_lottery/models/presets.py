@@ -19,7 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # layers of 128 nearly silent: with 0.08, about 1/sqrt(width), the CTC plateau ends after a third of the steps.
     "w2v2-mini": _COMMON
     | {
-        "conv_dim": [32, 96, 128, 128],
+        "conv_dim": [32, 64, 128, 128],
         "conv_kernel": [16, 10, 8, 4],
         "conv_stride": [8, 5, 4, 2],
         "num_feat_extract_layers": 4,

@@ -72,10 +72,10 @@ def _between(rng: random.Random, low: int, high: int) -> int:
 
 
 def table_voices(table: dict[str, str], salt: int) -> dict[str, list[Voice]]:
-    """The voices of `LIBRI` or `TED` by split: close to the variant's own pitch, 150 to 180 words per minute."""
+    """The voices of `LIBRI` or `TED` by split: close to the variant's own pitch, 140 to 165 words per minute."""
     rng = random.Random(SEED + salt)
     return {
-        split: [Voice(name, _between(rng, 38, 62), _between(rng, 150, 180)) for name in names.split()]
+        split: [Voice(name, _between(rng, 38, 62), _between(rng, 140, 165)) for name in names.split()]
         for split, names in table.items()
     }
 
