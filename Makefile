@@ -2,28 +2,33 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# pip would compile every file of every package; Python compiles what is imported when it is imported.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 
 .PHONY: demo test lint setup clean
 
-demo: $(STAMP)
+demo: $(VENV)/.installed
 	$(BIN)/python recipes/w2v2_imp.py
 
 test: lint
 	$(BIN)/python -m pytest
 
-lint: $(STAMP)
+lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-setup: $(STAMP)
+setup: $(VENV)/.installed-dev
 
-# One install with everything the demo and the tests need; made again when the requirements change.
-$(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("audio_lottery needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+# Made again when the requirements change.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("audio_lottery needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[mini,dev]'
+	$(INSTALL) --editable '.[mini]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) --editable '.[mini,dev]'
 	@touch $@
 
 clean:

@@ -225,7 +225,7 @@ class RunConfig:
     Args:
         run_dir: folder of the run; running the same command again continues it.
         seed: seed of initialisation, data order, dropout and augmentation.
-        precision: no (float32), bf16 or fp16 (GPU only) autocast in training; the CTC loss and every evaluation
+        precision: no (float32), bf16 or fp16 autocast in training; the CTC loss and every evaluation
             are float32.
         num_processes: processes the run expects; a launch with another number is refused. None accepts any.
         data: corpora.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from audio_lottery import pruning
 from audio_lottery.config import CorpusConfig, DataConfig, ModelConfig, SpecAugmentConfig, TrainingConfig
@@ -30,7 +31,7 @@ DROPOUT = {"hidden_dropout": 0.1, "attention_dropout": 0.1}
 
 
 def make_trainer(root: Path, folder: Path, config: TrainingConfig = CONFIG, mask: bool = True, **overrides) -> Trainer:
-    accelerator = make_accelerator("no", None)
+    accelerator = make_accelerator(overrides.pop("precision", "no"), None)
     recogniser = load_recogniser(
         ModelConfig(init="w2v2-mini", overrides=TINY_MODEL | DROPOUT | overrides), 1, config.specaugment
     )
@@ -175,3 +176,34 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tiny_corpus, tmp_path, monk
     whole = make_trainer(tiny_corpus, tmp_path / "whole")
     whole.run()
     assert same(weights(resumed), weights(whole))
+
+
+@pytest.fixture
+def fresh_accelerate():
+    """accelerate keeps the precision for the life of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_and_resumes_exactly(tiny_corpus, tmp_path, monkeypatch, precision):
+    whole = make_trainer(tiny_corpus, tmp_path / "whole", precision=precision)
+    report = whole.run()
+    stopped = make_trainer(tiny_corpus, tmp_path / "stopped", precision=precision)
+    step = Trainer._step
+
+    def dying(self, module, optimizer, enforcer, batches, progress):
+        if progress.step == 4:
+            raise Killed
+        return step(self, module, optimizer, enforcer, batches, progress)
+
+    monkeypatch.setattr(Trainer, "_step", dying)
+    with pytest.raises(Killed):
+        stopped.run()
+    monkeypatch.undo()
+    resumed = make_trainer(tiny_corpus, tmp_path / "stopped", precision=precision)
+    assert replace(resumed.run(), seconds=0) == replace(report, seconds=0)
+    assert same(weights(resumed), weights(whole))
+    assert all(value.dtype == torch.float32 for value in weights(whole).values())
