@@ -12,15 +12,15 @@ from .grammar import SEED, pick
 LIBRI: dict[str, str] = {
     "train-clean": "en-us+m1 en-us+f2 en-us+m3 en-us+f1 en-us-nyc+m2 en-us-nyc+f4 en-us+m4 en-us-nyc+m7 en-us-nyc+f3 "
     "en-us+Alex en-us-nyc+Lee en-us+Mario",
-    "dev-clean": "en-us-nyc+m1 en-us+f3 en-us+m6 en-us-nyc+robert",
-    "test-clean": "en-us-nyc+Alex en-us-nyc+m4 en-us+f5 en-us+m2",
+    "dev-clean": "en-us+Denis en-us+f5 en-us+m6 en-us-nyc+robert",
+    "test-clean": "en-us-nyc+Alex en-us-nyc+m4 en-us+Lee en-us+m2",
 }
 # The variants and the accents of the TED-LIUM dev and test voices are all heard in training, but never together.
 TED: dict[str, str] = {
     "train": "en-us+m5 en-us-nyc+m3 en-us+f4 en-us-nyc+m5 en-us+max en-us-nyc+max en-us+rob en-us-nyc+rob en-us+Mike "
     "en-us-nyc+adam en-us+robert en-us+aunty en-us-nyc+aunty en-us-nyc+benjamin en-us+m8 en-us-nyc+Denis",
     "dev": "en-us-nyc+Mike en-us+adam en-us-nyc+f2",
-    "test": "en-us+m7 en-us-nyc+f1 en-us+Denis en-us+Lee",
+    "test": "en-us+m7 en-us-nyc+f1 en-us-nyc+m1 en-us+f3",
 }
 CV_SPEAKERS: dict[str, int] = {"train": 50, "dev": 12, "test": 12}
 
