@@ -29,9 +29,9 @@ from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.models.ctc import Recogniser, load_folder, load_recogniser
 from audio_lottery.pruning import Mask, find_scope
 from audio_lottery.settings import save_config
-from audio_lottery.storage import is_sealed, read_json, recover_retired, sealed_folder, verify_sealed, write_json
+from audio_lottery.storage import read_json, sealed_folder, write_json
 from audio_lottery.training.loop import Trainer, TrainingReport
-from audio_lottery.training.processes import make_accelerator, require_same
+from audio_lottery.training.processes import finished, make_accelerator, require_same
 
 logger = logging.getLogger(__name__)
 
@@ -167,13 +167,7 @@ def summary_row(metrics: dict[str, Any]) -> Row:
 
 
 def _finished(path: Path, accelerator: Accelerator) -> bool:
-    if accelerator.is_main_process:
-        recover_retired(path)
-    accelerator.wait_for_everyone()
-    if not is_sealed(path):
-        return False
-    verify_sealed(path, remedy=f"remove {path} and the rounds after it to compute them again")
-    return True
+    return finished(accelerator, path, remedy=f"remove {path} and the rounds after it to compute them again")
 
 
 def _round_mask(config: RunConfig, number: int, folder: RunFolder, accelerator: Accelerator) -> Mask:

@@ -15,7 +15,7 @@ _COMMON: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # 0.9 M parameters, 50 frames a second. transformers' own initialisation (0.02) is made for widths of 768 and leaves
+    # 0.8 M parameters, 50 frames a second. transformers' own initialisation (0.02) is made for widths of 768 and leaves
     # layers of 128 nearly silent: with 0.08, about 1/sqrt(width), the CTC plateau ends after a third of the steps.
     "w2v2-mini": _COMMON
     | {

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from audio_lottery.errors import RunError
-from audio_lottery.storage import is_sealed, read_json, recover_retired, sealed_folder, verify_sealed, write_json
+from audio_lottery.storage import read_json, sealed_folder, write_json
+from audio_lottery.training.processes import finished
 
 
 @dataclass
@@ -80,12 +81,8 @@ def load_checkpoint(
     Raises:
         RunError: the checkpoint is cut short or damaged, or was made by another number of processes.
     """
-    if accelerator.is_main_process:
-        recover_retired(folder)
-    accelerator.wait_for_everyone()
-    if not is_sealed(folder):
+    if not finished(accelerator, folder, remedy=f"remove {folder} to train this stage from its start"):
         return None
-    verify_sealed(folder, remedy=f"remove {folder} to train this stage from its start")
     progress = Progress(**read_json(folder / "progress.json"))
     if progress.world_size != accelerator.num_processes:
         raise RunError(

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 
 from audio_lottery.errors import ConfigError, RunError
+from audio_lottery.storage import is_sealed, recover_retired, verify_sealed
 
 
 def make_accelerator(precision: str, expected_processes: int | None) -> Accelerator:
@@ -55,6 +57,26 @@ def require_same(accelerator: Accelerator, value: str, what: str) -> None:
     values = gather_object([value])
     if len(set(values)) > 1:
         raise RunError(f"{what} differs between processes: {', '.join(values)}")
+
+
+def finished(accelerator: Accelerator, folder: Path, remedy: str) -> bool:
+    """Whether the sealed folder of a stage is there, the same answer on every process.
+
+    Args:
+        accelerator: its main process first undoes a replacement that a kill interrupted.
+        folder: the sealed folder.
+        remedy: what the user should do about a damaged one, for the message.
+
+    Raises:
+        RunError: it is there and damaged.
+    """
+    if accelerator.is_main_process:
+        recover_retired(folder)
+    accelerator.wait_for_everyone()
+    if not is_sealed(folder):
+        return False
+    verify_sealed(folder, remedy)
+    return True
 
 
 def seed_step(seed: int, step: int, micro_step: int, rank: int) -> None:

@@ -59,12 +59,8 @@ class Killed(Exception):
     """Stands for the process dying."""
 
 
-@pytest.mark.parametrize("die_at", [1, 3, 4, 5])
-def test_resume_equals_uninterrupted_bit_for_bit(tiny_corpus, tmp_path, monkeypatch, die_at):
-    whole = make_trainer(tiny_corpus, tmp_path / "whole")
-    expected = whole.run()
-
-    stopped = make_trainer(tiny_corpus, tmp_path / "stopped")
+def run_until_killed(trainer: Trainer, die_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run ``trainer`` until ``die_at`` steps are done, and no further."""
     step = Trainer._step
 
     def dying(self, module, optimizer, enforcer, batches, progress):
@@ -72,10 +68,19 @@ def test_resume_equals_uninterrupted_bit_for_bit(tiny_corpus, tmp_path, monkeypa
             raise Killed
         return step(self, module, optimizer, enforcer, batches, progress)
 
-    monkeypatch.setattr(Trainer, "_step", dying)
-    with pytest.raises(Killed):
-        stopped.run()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", dying)
+        with pytest.raises(Killed):
+            trainer.run()
+
+
+@pytest.mark.parametrize("die_at", [1, 3, 4, 5])
+def test_resume_equals_uninterrupted_bit_for_bit(tiny_corpus, tmp_path, monkeypatch, die_at):
+    whole = make_trainer(tiny_corpus, tmp_path / "whole")
+    expected = whole.run()
+
+    stopped = make_trainer(tiny_corpus, tmp_path / "stopped")
+    run_until_killed(stopped, die_at, monkeypatch)
     resumed = make_trainer(tiny_corpus, tmp_path / "stopped")
     report = resumed.run()
     assert same(weights(resumed), weights(whole))
@@ -192,17 +197,7 @@ def test_half_precision_trains_and_resumes_exactly(tiny_corpus, tmp_path, monkey
     whole = make_trainer(tiny_corpus, tmp_path / "whole", precision=precision)
     report = whole.run()
     stopped = make_trainer(tiny_corpus, tmp_path / "stopped", precision=precision)
-    step = Trainer._step
-
-    def dying(self, module, optimizer, enforcer, batches, progress):
-        if progress.step == 4:
-            raise Killed
-        return step(self, module, optimizer, enforcer, batches, progress)
-
-    monkeypatch.setattr(Trainer, "_step", dying)
-    with pytest.raises(Killed):
-        stopped.run()
-    monkeypatch.undo()
+    run_until_killed(stopped, 4, monkeypatch)
     resumed = make_trainer(tiny_corpus, tmp_path / "stopped", precision=precision)
     assert replace(resumed.run(), seconds=0) == replace(report, seconds=0)
     assert same(weights(resumed), weights(whole))
