@@ -10,7 +10,8 @@ Running the same command again continues a run that was stopped.
 import sys
 from pathlib import Path
 
-from audio_lottery.cli import run, run_search
+from audio_lottery.cli import run
+from audio_lottery.commands.search import run_search
 from audio_lottery.settings import parse_config
 
 DEFAULT = Path(__file__).parent / "configs" / "w2v2_mini.yaml"

@@ -18,6 +18,7 @@ FLOORS = [
     {"training"},
     {"lottery"},
     {"report"},
+    {"commands"},
     {"cli"},
 ]
 PACKAGE = Path(audio_lottery.__file__).parent

@@ -4,9 +4,9 @@ The order is a pure function of the seed and the position in it, so a training t
 batches it would have seen, and every process of a distributed run computes its own share without talking to the others.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -18,7 +18,11 @@ from transformers import Wav2Vec2Processor
 from audio_lottery.data.audio import SAMPLE_RATE, read_audio
 from audio_lottery.errors import ConfigError
 
-AudioTransform = Callable[[np.ndarray, str], np.ndarray]
+AudioTransform = Callable[[np.ndarray, Mapping[str, Any], int], np.ndarray]
+"""(samples at 16 kHz, manifest row, epoch) → samples: noise, reverberation, speed. The epoch is 0 in evaluation."""
+
+Key = tuple[int, int]
+"""(epoch, row of the manifest): an utterance as it is augmented in that epoch."""
 
 
 class Item(TypedDict):
@@ -44,30 +48,34 @@ class Batch(TypedDict):
 
 
 class SpeechDataset(torch.utils.data.Dataset[Item]):
-    """Decodes the rows of a manifest.
+    """Decodes the rows of a manifest. Nothing is kept: a manifest of any length costs no memory.
 
     Args:
         manifest: rows as in `audio_lottery.data.manifest`.
-        labels: label ids of each row; empty for evaluation.
-        transform: changes the audio, given the samples and the utterance id (noise).
+        encode: transcript → label ids; None for evaluation, which needs no labels.
+        transform: changes the audio (noise, reverberation, speed).
     """
 
     def __init__(
-        self, manifest: Dataset, labels: Sequence[list[int]] = (), transform: AudioTransform | None = None
+        self,
+        manifest: Dataset,
+        encode: Callable[[str], list[int]] | None = None,
+        transform: AudioTransform | None = None,
     ) -> None:
         self._manifest = manifest
-        self._labels = labels
+        self._encode = encode
         self._transform = transform
 
     def __len__(self) -> int:
         return len(self._manifest)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, key: int | Key) -> Item:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
         row = self._manifest[index]
         audio = read_audio(row["audio"], row["start"], row["end"], utterance_id=row["id"])
         if self._transform is not None:
-            audio = self._transform(audio, row["id"])
-        return {"id": row["id"], "audio": audio, "labels": self._labels[index] if len(self._labels) else []}
+            audio = self._transform(audio, row, epoch)
+        return {"id": row["id"], "audio": audio, "labels": self._encode(row["text"]) if self._encode else []}
 
 
 class Collator:
@@ -131,12 +139,12 @@ class TrainingBatches:
         steps = [batches[i : i + self._world_size] for i in range(0, len(batches), self._world_size)]
         return [steps[i][self._rank] for i in rng.permutation(len(steps))]
 
-    def from_position(self, position: int) -> Iterator[tuple[int, list[int]]]:
-        """(epoch, batch) from micro-batch number ``position`` on, without end."""
+    def from_position(self, position: int) -> Iterator[list[Key]]:
+        """The batches from micro-batch number ``position`` on, without end."""
         for epoch in count():
             batches = self.epoch(epoch)
             for batch in batches[position:]:
-                yield epoch, batch
+                yield [(epoch, index) for index in batch]
             position = max(0, position - len(batches))
 
 
@@ -154,7 +162,7 @@ def pack(order: Sequence[int] | np.ndarray, durations: np.ndarray, max_batch_sec
 
 
 def make_loader(
-    dataset: SpeechDataset, batches: Iterator[list[int]], collator: Collator, num_workers: int
+    dataset: SpeechDataset, batches: Iterator[list[int]] | Iterator[list[Key]], collator: Collator, num_workers: int
 ) -> DataLoader:
     """A DataLoader over ready-made batches; it draws nothing from torch's global random generator."""
     return DataLoader(

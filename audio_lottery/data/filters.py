@@ -1,9 +1,12 @@
 """What of a manifest is trained on; every utterance that is not is counted."""
 
+from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from transformers import Wav2Vec2Processor
 
@@ -19,19 +22,23 @@ class TrainingData:
 
     Attributes:
         manifest: the rows that are trained on.
-        labels: label ids of each row.
+        encode: transcript of a row → its label ids.
         dropped: reason → number of utterances left out.
         seconds: audio that is trained on, in seconds.
     """
 
     manifest: Dataset
-    labels: list[list[int]]
+    encode: Callable[[str], list[int]]
     dropped: dict[str, int]
     seconds: float
 
 
 def prepare_training(
-    manifest: Dataset, processor: Wav2Vec2Processor, frames: Callable[[int], int], config: DataConfig
+    manifest: Dataset,
+    processor: Wav2Vec2Processor,
+    frames: Callable[[int], int],
+    config: DataConfig,
+    fastest: float = 1.0,
 ) -> TrainingData:
     """Encode the transcripts and leave out what cannot be trained on.
 
@@ -45,42 +52,64 @@ def prepare_training(
         processor: gives the vocabulary.
         frames: number of samples → number of output frames of the model.
         config: limits and policies.
+        fastest: the largest factor of speed perturbation; CTC must have frames enough at that speed too.
 
     Raises:
         TextError: characters outside the vocabulary (listed), where the policy is ``error``.
         CorpusError: nothing is left.
     """
     normalize = get_normalizer(config.normalizer)
-    texts = [normalize(text) for text in manifest["text"]]
     if config.out_of_vocabulary == "error":
-        check_vocabulary(zip(manifest["id"], texts, strict=True), processor, where="the training set")
+        texts = ((row["id"], normalize(row["text"])) for row in _rows(manifest, "id", "text"))
+        check_vocabulary(texts, processor, where="the training set")
     encoder = LabelEncoder.from_processor(processor)
-    dropped: Counter[str] = Counter()
-    kept: list[int] = []
-    labels: list[list[int]] = []
-    for index, (text, duration) in enumerate(zip(texts, manifest["duration"], strict=True)):
-        reason = None
+
+    def reason_to_drop(text: str, duration: float) -> str | None:
         if not text:
-            reason = "empty transcript"
-        elif duration < config.min_seconds:
-            reason = f"shorter than {config.min_seconds:g} s"
-        elif duration > config.max_seconds:
-            reason = f"longer than {config.max_seconds:g} s"
-        elif encoder.unknown(text):
-            reason = "characters outside the vocabulary"
+            return "empty transcript"
+        if duration < config.min_seconds:
+            return f"shorter than {config.min_seconds:g} s"
+        if duration > config.max_seconds:
+            return f"longer than {config.max_seconds:g} s"
+        if encoder.unknown(text):
+            return "characters outside the vocabulary"
+        if min_ctc_frames(encoder.encode(text)) > frames(int(duration * SAMPLE_RATE / fastest)):
+            return "more labels than frames"
+        return None
+
+    dropped: Counter[str] = Counter()
+    kept = array("q")
+    seconds = 0.0
+    for index, row in enumerate(_rows(manifest, "text", "duration")):
+        reason = reason_to_drop(normalize(row["text"]), row["duration"])
+        if reason is None:
+            kept.append(index)
+            seconds += row["duration"]
         else:
-            encoded = encoder.encode(text)
-            if min_ctc_frames(encoded) > frames(int(duration * SAMPLE_RATE)):
-                reason = "more labels than frames"
-        if reason is not None:
             dropped[reason] += 1
-            continue
-        kept.append(index)
-        labels.append(encoded)
     if not kept:
         counts = ", ".join(f"{number} {reason}" for reason, number in dropped.items())
         raise CorpusError(
             f"no speech is left to train on after filtering: {counts}; see data.min_seconds, data.max_seconds"
         )
-    selected = manifest.select(kept)
-    return TrainingData(selected, labels, dict(dropped), float(sum(selected["duration"])))
+    selected = manifest.select(np.frombuffer(kept, dtype=np.int64)) if dropped else manifest
+    return TrainingData(selected, Transcriber(normalize, encoder), dict(dropped), seconds)
+
+
+@dataclass(frozen=True)
+class Transcriber:
+    """Transcript → label ids, normalised first; a class because DataLoader workers may have to pickle it."""
+
+    normalize: Callable[[str], str]
+    encoder: LabelEncoder
+
+    def __call__(self, text: str) -> list[int]:
+        """Label ids of one transcript."""
+        return self.encoder.encode(self.normalize(text))
+
+
+def _rows(manifest: Dataset, *columns: str) -> Iterator[dict[str, Any]]:
+    """Some columns row by row, read in blocks, so that memory does not grow with the manifest."""
+    for block in manifest.select_columns(list(columns)).iter(batch_size=1000):
+        for values in zip(*(block[column] for column in columns), strict=True):
+            yield dict(zip(columns, values, strict=True))

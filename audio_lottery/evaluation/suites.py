@@ -1,6 +1,6 @@
 """Test suites: WER of one model under named conditions."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from audio_lottery.config import EvaluationConfig, SuiteConfig
+from audio_lottery.data.batching import AudioTransform
 from audio_lottery.data.noise import get_noise_source, is_silent, mix_at_snr, utterance_rng
 from audio_lottery.evaluation.transcribe import transcribe
 from audio_lottery.evaluation.wer import score
@@ -19,7 +20,7 @@ Transcripts = list[tuple[str, str, str]]
 """(utterance id, reference, hypothesis), before normalisation."""
 
 
-def noise_transform(suite: SuiteConfig, seed: int, root: Path) -> Callable[[np.ndarray, str], np.ndarray] | None:
+def noise_transform(suite: SuiteConfig, seed: int, root: Path) -> AudioTransform | None:
     """The function that adds a suite's noise to an utterance, or None for a clean suite.
 
     The noise is drawn from (seed, suite name, utterance id) alone: the same on every run, machine and batch size.
@@ -34,10 +35,10 @@ def noise_transform(suite: SuiteConfig, seed: int, root: Path) -> Callable[[np.n
     source = get_noise_source(spec)
     snr_db = suite.snr_db
 
-    def add_noise(audio: np.ndarray, utterance_id: str) -> np.ndarray:
+    def add_noise(audio: np.ndarray, row: Mapping[str, Any], epoch: int) -> np.ndarray:
         if is_silent(audio):
             return audio
-        rng = utterance_rng(seed, suite.name, utterance_id)
+        rng = utterance_rng(seed, suite.name, row["id"])
         return mix_at_snr(audio, source.sample(len(audio), rng), snr_db)
 
     return add_noise

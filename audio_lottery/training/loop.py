@@ -198,7 +198,7 @@ class Trainer:
             dev=progress.best_dev,
             history=progress.history,
             nonfinite_steps=progress.nonfinite_steps,
-            utterances=len(self.data.labels),
+            utterances=len(self.data.manifest),
             dropped=self.data.dropped,
             seconds=progress.seconds,
         )
@@ -218,8 +218,8 @@ class Trainer:
         )
 
     def _micro_batches(self, position: int) -> Iterator[Batch]:
-        dataset = SpeechDataset(self.data.manifest, self.data.labels)
-        order = (batch for _, batch in self.batches.from_position(position))
+        dataset = SpeechDataset(self.data.manifest, self.data.encode)
+        order = self.batches.from_position(position)
         return iter(make_loader(dataset, order, Collator(self.recogniser.processor), self.num_workers))
 
     def _step(

@@ -28,7 +28,7 @@ def test_reasons_are_counted():
     data = prepare_training(rows, PROCESSOR, frames, DataConfig(out_of_vocabulary="drop"))
     assert data.manifest["id"][:] == ["u0"]
     assert data.seconds == 2.0
-    assert len(data.labels[0]) == len("hello world")
+    assert len(data.encode("Hello world")) == len("hello world")
     assert data.dropped == {
         "empty transcript": 1,
         "shorter than 0.1 s": 1,
@@ -42,7 +42,7 @@ def test_reasons_are_counted():
 def test_repeated_labels_need_a_blank_between_them(seconds, kept):
     """'aaaa' is four labels and three blanks: seven frames of 20 ms."""
     rows = manifest(("aaaa", seconds), ("a", 1.0))
-    assert len(prepare_training(rows, PROCESSOR, frames, DataConfig()).labels) == 1 + kept
+    assert len(prepare_training(rows, PROCESSOR, frames, DataConfig()).manifest) == 1 + kept
 
 
 def test_the_default_policy_lists_unknown_characters():

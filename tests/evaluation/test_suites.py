@@ -41,19 +41,19 @@ def test_hypotheses_do_not_depend_on_batch_size_or_order(recogniser, test_set):
 def test_noise_is_a_function_of_seed_suite_and_utterance(tmp_path):
     speech = np.sin(np.arange(16_000) / 20).astype(np.float32)
     suite = SuiteConfig("noise10", "pink", 10.0)
-    noisy = noise_transform(suite, 0, tmp_path)(speech, "utt-1")
-    assert np.array_equal(noisy, noise_transform(suite, 0, tmp_path)(speech, "utt-1"))
-    assert not np.array_equal(noisy, noise_transform(suite, 0, tmp_path)(speech, "utt-2"))
-    assert not np.array_equal(noisy, noise_transform(suite, 1, tmp_path)(speech, "utt-1"))
+    noisy = noise_transform(suite, 0, tmp_path)(speech, {"id": "utt-1"}, 0)
+    assert np.array_equal(noisy, noise_transform(suite, 0, tmp_path)(speech, {"id": "utt-1"}, 0))
+    assert not np.array_equal(noisy, noise_transform(suite, 0, tmp_path)(speech, {"id": "utt-2"}, 0))
+    assert not np.array_equal(noisy, noise_transform(suite, 1, tmp_path)(speech, {"id": "utt-1"}, 0))
     other = SuiteConfig("other10", "pink", 10.0)
-    assert not np.array_equal(noisy, noise_transform(other, 0, tmp_path)(speech, "utt-1"))
+    assert not np.array_equal(noisy, noise_transform(other, 0, tmp_path)(speech, {"id": "utt-1"}, 0))
     ratio = 10 * np.log10(np.mean(speech.astype(float) ** 2) / np.mean((noisy - speech).astype(float) ** 2))
     assert ratio == pytest.approx(10, abs=0.01)
 
 
 def test_digital_silence_stays_as_it_is(tmp_path):
     silence = np.zeros(8_000, dtype=np.float32)
-    assert not noise_transform(SuiteConfig("n", "white", 5.0), 0, tmp_path)(silence, "u").any()
+    assert not noise_transform(SuiteConfig("n", "white", 5.0), 0, tmp_path)(silence, {"id": "u"}, 0).any()
 
 
 def test_result_and_transcripts(recogniser, test_set, tmp_path):

@@ -1,0 +1,138 @@
+"""The learning side of the settings: model, training, θ and pruning."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from audio_lottery.config.speech import AugmentConfig, CorpusConfig
+
+
+@dataclass
+class ModelConfig:
+    """The recogniser.
+
+    Args:
+        init: a Hub id or folder of any transformers CTC (or bare encoder) checkpoint, or a preset built from
+            scratch: w2v2-mini.
+        revision: branch, tag or commit of a Hub id.
+        random_init: keep the architecture of init but draw all weights at random (θ0).
+        characters: output characters when the checkpoint brings no tokenizer; space and the CTC blank are added.
+        attention: transformers' attention implementation: eager, sdpa, flash_attention_2 ...; none takes its default.
+            Eager is a third faster to train on CPUs with utterances of a few seconds.
+        freeze_feature_encoder: do not train the convolutional front end (usual when fine-tuning pretrained
+            wav2vec 2.0).
+        overrides: fields of the transformers config to change, e.g. {hidden_dropout: 0.1}.
+    """
+
+    init: str = "w2v2-mini"
+    revision: str | None = None
+    random_init: bool = False
+    characters: str = "abcdefghijklmnopqrstuvwxyz'"
+    attention: str | None = None
+    freeze_feature_encoder: bool = False
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class SpecAugmentConfig:
+    """SpecAugment on the encoder's input features.
+
+    Source: Park et al. 2019, arXiv:1904.08779; spans as in wav2vec 2.0 (Baevski et al. 2020, arXiv:2006.11477).
+
+    Args:
+        time_prob: share of frames that start within masked spans, 0 turns time masking off.
+        time_length: length of a masked span in frames.
+        feature_prob: share of feature channels masked, 0 turns it off.
+        feature_length: length of a masked span in channels.
+    """
+
+    time_prob: float = 0.05
+    time_length: int = 10
+    feature_prob: float = 0.0
+    feature_length: int = 16
+
+
+@dataclass
+class TrainingConfig:
+    """One training: how long, how fast, how often it is looked at.
+
+    Args:
+        max_steps: optimiser steps; exactly one of max_steps and epochs is set.
+        epochs: passes over the training set, instead of max_steps.
+        max_batch_seconds: padded audio of one micro-batch on one process, in seconds.
+        accumulation_steps: micro-batches per optimiser step and process.
+        learning_rate: peak learning rate of AdamW.
+        warmup_ratio: share of the steps in which the rate rises linearly from zero.
+        decay: shape of the fall after the warm-up: linear or cosine to zero, or constant.
+        adam_beta2: AdamW decay of the second moment; 0.98 follows a changing gradient faster than torch's 0.999.
+        weight_decay: AdamW weight decay on weights of two or more dimensions; biases and norms have none.
+        max_grad_norm: gradients are clipped to this norm.
+        specaugment: masking of the encoder's input.
+        augment: noise, reverberation and speed of the training speech.
+        eval_every: steps between evaluations on dev; the last step is always evaluated.
+        save_every: steps between checkpoints to resume from.
+        log_every: steps between TensorBoard points.
+        max_nonfinite_steps: give up after this many steps in a row with a loss or gradient that is not finite.
+    """
+
+    max_steps: int | None = None
+    epochs: float | None = None
+    max_batch_seconds: float = 48.0
+    accumulation_steps: int = 1
+    learning_rate: float = 1e-3
+    warmup_ratio: float = 0.1
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    adam_beta2: float = 0.98
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    specaugment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    eval_every: int = 500
+    save_every: int = 500
+    log_every: int = 10
+    max_nonfinite_steps: int = 20
+
+
+@dataclass
+class ThetaConfig:
+    """The rewind point θ: the weights that survivors return to.
+
+    With no corpora, θ is the model as loaded or drawn. With corpora, the model is trained on them once and the
+    result is θ
+    (θLibri, θCV).
+
+    Args:
+        train: splits θ is trained on; empty: θ is model.init itself.
+        dev: splits the best θ is chosen on.
+        training: how θ is trained.
+    """
+
+    train: tuple[CorpusConfig, ...] = ()
+    dev: tuple[CorpusConfig, ...] = ()
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass
+class PruningConfig:
+    """What is pruned, and how much a round.
+
+    Args:
+        rate: share of the remaining weights that each round removes.
+        include: regular expressions of parameter names; linear, convolution and recurrent weights that match
+            are prunable.
+        exclude: regular expressions of parameter names that stay dense; by default the CTC output layer.
+    """
+
+    rate: float = 0.2
+    include: list[str] = field(default_factory=lambda: [".*"])
+    exclude: list[str] = field(default_factory=lambda: [r"^lm_head\.", r"^ctc_head\."])
+
+
+@dataclass
+class SearchConfig:
+    """Iterative magnitude pruning.
+
+    Args:
+        rounds: rounds after the dense round 0; round k keeps (1 - rate)^k of the prunable weights.
+    """
+
+    rounds: int = 5
