@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --editable '.[mini,dev]'
+	$(INSTALL) --editable '.[mini,decode,whisper,dev]'
 	@touch $@
 
 clean:

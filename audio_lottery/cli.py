@@ -11,6 +11,9 @@ from audio_lottery.errors import AudioLotteryError
 _VERBS = {
     "search": ("find winning tickets: train, prune, rewind, evaluate, round by round", "search"),
     "evaluate": ("WER of any CTC model under test conditions", "evaluate"),
+    "score": ("WER of a file of hypotheses against a file of references", "score"),
+    "select": ("choose winning, best and extreme tickets of a run on dev", "select"),
+    "tune-decoder": ("fit the weights of a language model on dev", "tune_decoder"),
     "prepare": ("fetch or make a corpus and its manifests", "prepare"),
 }
 
@@ -47,7 +50,7 @@ def run(function: Callable[[], None]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``audio-lottery``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    listing = _USAGE.format(verbs="\n".join(f"  {name:<10}{summary}" for name, (summary, _) in _VERBS.items()))
+    listing = _USAGE.format(verbs="\n".join(f"  {name:<14}{summary}" for name, (summary, _) in _VERBS.items()))
     if not words or words[0] in ("-h", "--help"):
         print(listing)
         return 0 if words else 2

@@ -18,17 +18,19 @@ from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.storage import write_bytes
 
 # Settings that change neither masks nor WER of the rounds that exist: a run may be continued with other values.
-_MAY_CHANGE = {"run_dir", "num_processes", "data.num_workers", "search.rounds"} | {
+MAY_CHANGE = {"run_dir", "num_processes", "data.num_workers", "search.rounds"} | {
     f"{section}.{name}" for section in ("training", "theta.training") for name in ("save_every", "log_every")
 }
 
 
-def make_parser(prog: str | None = None) -> ArgumentParser:
+def make_parser(
+    prog: str | None = None, description: str = "Find winning tickets: train, prune, rewind, evaluate, round by round."
+) -> ArgumentParser:
     """The argument parser of a search: ``--config`` and one option per field of `RunConfig`."""
     parser = ArgumentParser(
         prog=prog,
         exit_on_error=False,
-        description="Find winning tickets: train, prune, rewind, evaluate, round by round.",
+        description=description,
     )
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below.")
     parser.add_class_arguments(RunConfig, sub_configs=False)
@@ -78,7 +80,7 @@ def save_config(config: RunConfig, run_dir: Path) -> None:
         different = [
             f"{key} ({there.get(key)!r} there, {here.get(key)!r} now)"
             for key in sorted(there.keys() | here.keys())
-            if key not in _MAY_CHANGE and there.get(key) != here.get(key)
+            if key not in MAY_CHANGE and there.get(key) != here.get(key)
         ]
         if different:
             raise RunError(

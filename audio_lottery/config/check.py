@@ -1,6 +1,7 @@
 """What the types of the settings cannot say."""
 
 from audio_lottery.config.run import RunConfig
+from audio_lottery.config.speech import AugmentConfig
 from audio_lottery.errors import ConfigError
 
 _POSITIVE = (
@@ -38,7 +39,8 @@ def validate(config: RunConfig, training: bool = True) -> None:
     names = [suite.name for suite in config.evaluation.suites]
     require(bool(names), "evaluation.suites is empty")
     require(len(set(names)) == len(names), f"evaluation.suites has a name twice: {', '.join(names)}")
-    require(bool(names) and "clean" in names, "evaluation.suites needs one suite named clean")
+    require(not training or "clean" in names, "evaluation.suites needs one suite named clean")
+    require("dev" not in names, "evaluation suite name 'dev' is taken: it is the dev set in every result")
     for suite in config.evaluation.suites:
         require(
             (suite.noise is None) == (suite.snr_db is None),
@@ -48,8 +50,40 @@ def validate(config: RunConfig, training: bool = True) -> None:
             suite.name.replace("_", "").replace("-", "").isalnum(),
             f"evaluation suite name '{suite.name}': letters, digits, - and _ only",
         )
+    problems += _decoder_problems(config)
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _decoder_problems(config: RunConfig) -> list[str]:
+    decoder = config.evaluation.decoder
+    checks = [
+        (config.evaluation.bootstrap >= 100, "evaluation.bootstrap must be 100 or more; 1000 is usual"),
+        (
+            config.evaluation.max_batch_seconds is None or config.evaluation.max_batch_seconds > 0,
+            "evaluation.max_batch_seconds must be positive",
+        ),
+        (decoder.nbest >= 1, f"evaluation.decoder.nbest is {decoder.nbest}; it must be 1 or more"),
+        (decoder.beam_size >= decoder.nbest, "evaluation.decoder.beam_size must be at least nbest"),
+        (decoder.kind == "beam" or decoder.lm is None, "evaluation.decoder.lm needs evaluation.decoder.kind beam"),
+        (decoder.kind == "beam" or decoder.lexicon is None, "evaluation.decoder.lexicon needs kind beam"),
+        (decoder.kind == "beam" or decoder.nbest == 1, "evaluation.decoder.nbest needs evaluation.decoder.kind beam"),
+    ]
+    return [message for holds, message in checks if not holds]
+
+
+def _augment_problems(section: str, augment: AugmentConfig) -> list[str]:
+    low, high = augment.snr_db
+    checks = [
+        (0 <= augment.noise_prob <= 1, f"{section}.noise_prob is {augment.noise_prob}; it must be in [0, 1]"),
+        (0 <= augment.rir_prob <= 1, f"{section}.rir_prob is {augment.rir_prob}; it must be in [0, 1]"),
+        (bool(augment.noise) or augment.noise_prob == 0, f"{section}.noise_prob is set but {section}.noise is empty"),
+        (augment.rirs is not None or augment.rir_prob == 0, f"{section}.rir_prob is set but {section}.rirs is not"),
+        (low <= high, f"{section}.snr_db is {low:g} to {high:g}; the lower ratio comes first"),
+        (bool(augment.speeds), f"{section}.speeds is empty; [1.0] changes nothing"),
+        (all(0.5 <= s <= 2 for s in augment.speeds), f"{section}.speeds: every factor must be in [0.5, 2]"),
+    ]
+    return [message for holds, message in checks if not holds]
 
 
 def _training_problems(config: RunConfig) -> list[str]:
@@ -60,13 +94,15 @@ def _training_problems(config: RunConfig) -> list[str]:
         (bool(config.data.dev), "data.dev names no corpus; the best model of a round is chosen there"),
         (bool(config.theta.dev) or not config.theta.train, "theta.train is set but theta.dev names no corpus"),
     ]
+    problems: list[str] = []
     sections = {"training": config.training} | ({"theta.training": config.theta.training} if config.theta.train else {})
     for section, training in sections.items():
         one_length = (training.max_steps is None) != (training.epochs is None)
         checks.append((one_length, f"{section}: set exactly one of max_steps and epochs"))
         in_range = 0 <= training.warmup_ratio < 1
         checks.append((in_range, f"{section}.warmup_ratio is {training.warmup_ratio}; it must be in [0, 1)"))
+        problems += _augment_problems(f"{section}.augment", training.augment)
         for name in _POSITIVE:
             value = getattr(training, name)
             checks.append((value is None or value > 0, f"{section}.{name} is {value}; it must be positive"))
-    return [message for holds, message in checks if not holds]
+    return [message for holds, message in checks if not holds] + problems

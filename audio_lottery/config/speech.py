@@ -17,7 +17,7 @@ class CorpusConfig:
         split: name of the split in that corpus, e.g. train-clean-100, train, train.jsonl.
         path: folder of the corpus, relative to data.root or absolute; for hub also a repository id such as
             openslr/librispeech_asr; not used by the mini corpora.
-        limit: use only this many utterances, spread evenly over the split.
+        limit: use only this many utterances, spread evenly over the split (hub: the first ones).
         text: text steps or a normaliser that the transcripts go through when they are read, before data.normalizer;
             for spellings that only this corpus has.
         subset: name of the dataset's configuration on the Hub, e.g. clean.
@@ -147,7 +147,10 @@ class EvaluationConfig:
 
     Args:
         suites: test conditions; each is run on the whole of data.test.
-        max_batch_seconds: padded audio of one evaluation batch, in seconds.
+        max_batch_seconds: padded audio of one evaluation batch, in seconds; none takes 24 on a CPU, whose caches more
+            would overflow, and 240 on a GPU.
+        max_utterance_seconds: a longer test utterance stops the evaluation with its id: attention needs memory by the
+            square of the length. Nothing is left out.
         seed: seed of the noise; with the suite's name and the utterance id it fixes every sample of the noise.
         precision: no (float32) or bf16 for the forward pass of evaluation.
         decoder: from logits to words.
@@ -155,7 +158,8 @@ class EvaluationConfig:
     """
 
     suites: tuple[SuiteConfig, ...] = (SuiteConfig("clean"), SuiteConfig("noise10", noise="pink", snr_db=10.0))
-    max_batch_seconds: float = 120.0
+    max_batch_seconds: float | None = None
+    max_utterance_seconds: float = 120.0
     seed: int = 0
     precision: Literal["no", "bf16"] = "no"
     decoder: DecoderConfig = field(default_factory=DecoderConfig)

@@ -103,7 +103,7 @@ class TrainingBatches:
     stays under the budget, dealt out so that the processes of a step get batches of like size, and the steps shuffled.
 
     Args:
-        durations: seconds of each utterance.
+        durations: seconds of each utterance, at the slowest speed it may be played at.
         max_batch_seconds: longest utterance × number of utterances of a batch stays below this.
         seed: seed of the order.
         rank: index of this process.
@@ -114,7 +114,12 @@ class TrainingBatches:
     """
 
     def __init__(
-        self, durations: Sequence[float], max_batch_seconds: float, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        durations: Sequence[float] | np.ndarray,
+        max_batch_seconds: float,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self._durations = np.asarray(durations, dtype=np.float64)
         longest = float(self._durations.max())

@@ -1,6 +1,7 @@
 """Test suites: WER of one model under named conditions."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,39 +10,50 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from audio_lottery.config import EvaluationConfig, SuiteConfig
-from audio_lottery.data.batching import AudioTransform
-from audio_lottery.data.noise import get_noise_source, is_silent, mix_at_snr, utterance_rng
-from audio_lottery.evaluation.transcribe import transcribe
-from audio_lottery.evaluation.wer import score
+from audio_lottery.data.noise import make_condition
+from audio_lottery.errors import ModelError
+from audio_lottery.evaluation.decoding import Decoder, Hypothesis
+from audio_lottery.evaluation.transcribe import best_texts, transcribe
+from audio_lottery.evaluation.wer import evaluate_texts
 from audio_lottery.models.ctc import Recogniser
 from audio_lottery.storage import write_bytes
 
-Transcripts = list[tuple[str, str, str]]
-"""(utterance id, reference, hypothesis), before normalisation."""
 
+@dataclass(frozen=True, slots=True)
+class Transcripts:
+    """What was said and what was recognised, before normalisation.
 
-def noise_transform(suite: SuiteConfig, seed: int, root: Path) -> AudioTransform | None:
-    """The function that adds a suite's noise to an utterance, or None for a clean suite.
-
-    The noise is drawn from (seed, suite name, utterance id) alone: the same on every run, machine and batch size.
-    A digitally silent utterance has no signal-to-noise ratio and stays as it is.
-
-    Raises:
-        CorpusError: the noise folder is missing or empty.
+    Attributes:
+        ids: utterance ids.
+        references: transcripts in the corpus's own spelling.
+        nbest: hypotheses of each utterance, best first.
+        speakers: speaker or talk of each utterance.
+        corpora: names of the corpora they come from, sorted.
+        seconds: audio in all.
     """
-    if suite.noise is None or suite.snr_db is None:
-        return None
-    spec = suite.noise if suite.noise in ("white", "pink") else str(root / Path(suite.noise).expanduser())
-    source = get_noise_source(spec)
-    snr_db = suite.snr_db
 
-    def add_noise(audio: np.ndarray, row: Mapping[str, Any], epoch: int) -> np.ndarray:
-        if is_silent(audio):
-            return audio
-        rng = utterance_rng(seed, suite.name, row["id"])
-        return mix_at_snr(audio, source.sample(len(audio), rng), snr_db)
+    ids: list[str]
+    references: list[str]
+    nbest: list[list[Hypothesis]]
+    speakers: list[str]
+    corpora: list[str]
+    seconds: float
 
-    return add_noise
+    @property
+    def hypotheses(self) -> list[str]:
+        """The best hypothesis of every utterance."""
+        return best_texts(self.nbest)
+
+    def write(self, path: Path) -> None:
+        """Write ``id, reference, hypothesis, speaker`` lines, tabs between, below a header.
+
+        Raises:
+            StorageError: the file could not be written.
+        """
+        rows = zip(self.ids, self.references, self.hypotheses, self.speakers, strict=True)
+        lines = ["id\treference\thypothesis\tspeaker"]
+        lines += ["\t".join(" ".join(field.split()) for field in row) for row in rows]
+        write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
 def run_suite(
@@ -54,36 +66,117 @@ def run_suite(
     normalizer: str,
     root: Path,
     num_workers: int = 0,
+    decoder: Decoder | None = None,
 ) -> tuple[dict[str, Any], Transcripts]:
     """Evaluate one suite.
 
+    Args:
+        recogniser: its model must be on ``accelerator.device``.
+        manifest: the test set; none of it is dropped.
+        suite: the condition.
+        accelerator: device and processes.
+        config: batch size, seed, precision and bootstrap.
+        normalizer: text normaliser of the WER.
+        root: folder that relative noise paths start from.
+        num_workers: DataLoader workers.
+        decoder: from logits to words; None decodes greedily.
+
     Returns:
         The result as it stands in ``metrics.json``, and the transcripts it was computed from.
+
+    Raises:
+        CorpusError: a noise folder is missing, empty or has no file of the part that was asked for.
+        ModelError: an utterance is longer than the model can take.
     """
-    hypotheses = transcribe(
+    transcripts = transcribe_suite(
+        recogniser, manifest, suite, accelerator, config, root=root, num_workers=num_workers, decoder=decoder
+    )
+    return measure(transcripts, suite, config, normalizer, decoder), transcripts
+
+
+def transcribe_suite(
+    recogniser: Recogniser,
+    manifest: Dataset,
+    suite: SuiteConfig,
+    accelerator: Accelerator,
+    config: EvaluationConfig,
+    *,
+    root: Path,
+    num_workers: int = 0,
+    decoder: Decoder | None = None,
+) -> Transcripts:
+    """The transcripts of one suite; arguments as in `run_suite`."""
+    _check_lengths(manifest, config.max_utterance_seconds)
+    nbest = transcribe(
         recogniser,
         manifest,
         accelerator,
+        decoder=decoder,
         max_batch_seconds=config.max_batch_seconds,
-        transform=noise_transform(suite, config.seed, root),
+        precision=config.precision,
+        transform=make_condition(suite, root, config.seed, manifest),
         num_workers=num_workers,
         description=suite.name,
     )
-    errors = score(manifest["id"], manifest["text"], hypotheses, normalizer)
-    result = {
+    return Transcripts(
+        ids=manifest["id"][:],
+        references=manifest["text"][:],
+        nbest=nbest,
+        speakers=manifest["speaker"][:],
+        corpora=sorted(set(manifest["corpus"])),
+        seconds=float(sum(manifest["duration"])),
+    )
+
+
+def _check_lengths(manifest: Dataset, limit: float) -> None:
+    durations = np.asarray(manifest["duration"])
+    longest = int(durations.argmax())
+    if durations[longest] > limit:
+        raise ModelError(
+            f"utterance '{manifest[longest]['id']}' lasts {durations[longest]:.1f} s and "
+            f"evaluation.max_utterance_seconds is {limit:g}; raise it if memory allows, or cut the recording into "
+            "segments: test utterances are never left out"
+        )
+
+
+def join(parts: Sequence[Transcripts]) -> Transcripts:
+    """One set of transcripts from those of several manifests."""
+    return Transcripts(
+        ids=[utterance_id for part in parts for utterance_id in part.ids],
+        references=[text for part in parts for text in part.references],
+        nbest=[hypotheses for part in parts for hypotheses in part.nbest],
+        speakers=[speaker for part in parts for speaker in part.speakers],
+        corpora=sorted({corpus for part in parts for corpus in part.corpora}),
+        seconds=sum(part.seconds for part in parts),
+    )
+
+
+def measure(
+    transcripts: Transcripts,
+    suite: SuiteConfig,
+    config: EvaluationConfig,
+    normalizer: str,
+    decoder: Decoder | None = None,
+) -> dict[str, Any]:
+    """What ``metrics.json`` says of one suite: the condition, the counts, the error rates and their intervals."""
+    return {
         "suite": suite.name,
         "noise": suite.noise,
+        "noise_part": suite.noise_part if suite.noise else None,
         "snr_db": suite.snr_db,
+        "rir": suite.rir,
         "seed": config.seed,
-        "corpora": sorted(set(manifest["corpus"])),
-        "audio_seconds": float(sum(manifest["duration"])),
-        **errors.to_dict(),
+        "precision": config.precision,
+        "decoder": decoder.name if decoder is not None else "greedy",
+        "corpora": transcripts.corpora,
+        "audio_seconds": transcripts.seconds,
+        **evaluate_texts(
+            transcripts.ids,
+            transcripts.references,
+            transcripts.hypotheses,
+            transcripts.speakers,
+            normalizer,
+            bootstrap=config.bootstrap,
+            seed=config.seed,
+        ).to_dict(),
     }
-    return result, list(zip(manifest["id"], manifest["text"], hypotheses, strict=True))
-
-
-def write_transcripts(path: Path, transcripts: Transcripts) -> None:
-    """Write ``id<TAB>reference<TAB>hypothesis`` lines below a header."""
-    lines = ["id\treference\thypothesis"]
-    lines += ["\t".join(" ".join(field.split()) for field in row) for row in transcripts]
-    write_bytes(path, ("\n".join(lines) + "\n").encode())

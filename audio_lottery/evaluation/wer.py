@@ -1,18 +1,14 @@
-"""Word and character error rate over a whole test set, counted once into a record that everything else reads.
+"""Word and character error rate of a test set: the record of one evaluation, with intervals and both alignments.
 
-Method: jiwer's Levenshtein alignment per utterance; hits and errors are summed over the corpus before dividing, so a
-long utterance weighs more than a short one (the usual corpus-level WER, not a mean of per-utterance rates).
+`score` is the cheap one, for choosing a model while training; `evaluate_texts` is what a suite reports.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import jiwer
-
-from audio_lottery.data.text import get_normalizer
-from audio_lottery.errors import TextError
+from audio_lottery.evaluation.bootstrap import CONFIDENCE, Interval, wer_interval
+from audio_lottery.evaluation.counts import ErrorCounts, count_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,58 +47,105 @@ class WordErrors:
 
 
 def score(ids: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], normalizer: str) -> WordErrors:
-    """Score hypotheses against references, both normalised by the normaliser of that name.
+    """Score hypotheses against references with jiwer's alignment; no intervals.
 
-    An utterance whose reference is empty after normalisation is kept: what was recognised in it counts as insertions.
-    Leaving such utterances out would hide words that the model invents in silence and noise.
-
-    Args:
-        ids: utterance ids, unique.
-        references: transcripts, in the order of ``ids``.
-        hypotheses: what was recognised, in the order of ``ids``.
-        normalizer: a name in `audio_lottery.data.text.NORMALIZERS`.
-
-    Raises:
-        TextError: unknown normaliser, different numbers of ids, references and hypotheses, a repeated id, or not one
-            word in all references, where no error rate is defined.
+    Args and errors are those of `audio_lottery.evaluation.counts.count_errors`.
     """
-    _check_pairing(ids, references, hypotheses)
-    normalize = get_normalizer(normalizer)
-    truth = [normalize(text) for text in references]
-    guess = [normalize(text) for text in hypotheses]
-    empty = truth.count("")
-    if empty == len(truth):
-        raise TextError(
-            f"no error rate for {len(truth)} utterances: not one reference holds a word after normalizer "
-            f"'{normalizer}'; check the text column of the manifest or choose another --data.normalizer"
-        )
-    # jiwer 4 keeps an empty reference within a list and counts its hypothesis as insertions, which is our policy.
-    words = jiwer.process_words(truth, guess)
-    characters = jiwer.process_characters(truth, guess)
+    return summarise(count_errors(ids, references, hypotheses, normalizer))
+
+
+def summarise(counts: ErrorCounts) -> WordErrors:
+    """The totals of a set of hypotheses."""
     return WordErrors(
-        wer=words.wer,
-        cer=characters.cer,
-        hits=words.hits,
-        substitutions=words.substitutions,
-        deletions=words.deletions,
-        insertions=words.insertions,
-        reference_words=words.hits + words.substitutions + words.deletions,
-        reference_characters=characters.hits + characters.substitutions + characters.deletions,
-        utterances=len(truth),
-        empty_references=empty,
-        normalizer=normalizer,
+        wer=counts.wer,
+        cer=counts.cer,
+        **counts.words.totals(),
+        reference_words=int(counts.words.reference.sum()),
+        reference_characters=int(counts.characters.reference.sum()),
+        utterances=len(counts.ids),
+        empty_references=counts.empty_references,
+        normalizer=counts.normalizer,
     )
 
 
-def _check_pairing(ids: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]) -> None:
-    if not len(ids) == len(references) == len(hypotheses):
-        raise TextError(
-            f"cannot score {len(ids)} ids, {len(references)} references and {len(hypotheses)} hypotheses together: "
-            "every utterance needs one of each"
-        )
-    repeated = [utterance_id for utterance_id, count in Counter(ids).items() if count > 1]
-    if repeated:
-        raise TextError(
-            f"utterance id '{repeated[0]}' is scored more than once ({len(repeated)} ids are repeated); "
-            "every utterance counts once: remove what was gathered twice"
-        )
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """One evaluated test set.
+
+    Attributes:
+        counts: the errors, by the alignment that was asked for.
+        nist: the same utterances with sclite's weights.
+        raw_wer: WER of the texts as they are (normaliser ``none``).
+        raw_cer: CER of the texts as they are.
+        interval: 95 % interval of the WER, utterances resampled.
+        interval_speakers: the same, whole speakers (talks) resampled.
+        resamples: how many resamples the intervals come from.
+        seed: their seed.
+    """
+
+    counts: ErrorCounts
+    nist: ErrorCounts
+    raw_wer: float
+    raw_cer: float
+    interval: Interval
+    interval_speakers: Interval
+    resamples: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as it stands in ``metrics.json``; rates are fractions, an interval is [low, high] or None."""
+        return {
+            **summarise(self.counts).to_dict(),
+            "alignment": self.counts.alignments.costs,
+            "wer_interval": self.interval.to_list(),
+            "wer_interval_speakers": self.interval_speakers.to_list(),
+            "raw": {"wer": self.raw_wer, "cer": self.raw_cer},
+            "nist": {**self.nist.words.totals(), "wer": self.nist.wer},
+            "bootstrap": {
+                "resamples": self.resamples,
+                "seed": self.seed,
+                "confidence": CONFIDENCE,
+                "speakers": self.interval_speakers.units,
+                "notes": [note for note in (self.interval.note, self.interval_speakers.note) if note],
+            },
+        }
+
+
+def evaluate_texts(
+    ids: Sequence[str],
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    speakers: Sequence[str | None] | None,
+    normalizer: str,
+    *,
+    alignment: str = "jiwer",
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Evaluation:
+    """Everything that is reported of one test set: normalised and raw rates, both alignments, intervals.
+
+    Args:
+        ids: utterance ids, unique.
+        references: transcripts as they are in the corpus.
+        hypotheses: what was recognised.
+        speakers: speaker or talk of each utterance; None where they are not known.
+        normalizer: a name in `audio_lottery.data.text.NORMALIZERS`.
+        alignment: of the counts and the intervals; NIST's counts are there in any case.
+        bootstrap: resamples of the intervals.
+        seed: seed of the resamples.
+
+    Raises:
+        TextError: as `audio_lottery.evaluation.counts.count_errors`.
+    """
+    counts = count_errors(ids, references, hypotheses, normalizer, speakers=speakers, alignment=alignment)
+    raw = counts if normalizer == "none" else count_errors(ids, references, hypotheses, "none", alignment=alignment)
+    return Evaluation(
+        counts=counts,
+        nist=counts.realigned("nist"),
+        raw_wer=raw.wer,
+        raw_cer=raw.cer,
+        interval=wer_interval(counts, resamples=bootstrap, seed=seed),
+        interval_speakers=wer_interval(counts, by="speakers", resamples=bootstrap, seed=seed),
+        resamples=bootstrap,
+        seed=seed,
+    )

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from audio_lottery.config import RunConfig
 from audio_lottery.data.corpora.load import load_manifest
+from audio_lottery.data.manifest import total_seconds
 from audio_lottery.storage import is_sealed, recover_retired, sealed_folder, verify_sealed
 
 logger = logging.getLogger(__name__)
@@ -63,4 +64,4 @@ def _prepare(config: RunConfig, folder: Path) -> None:
             manifest.save_to_disk(str(temporary / name))
     datasets.enable_progress_bars()
     for name, manifest in manifests.items():
-        logger.info("%s: %d utterances, %.2f h", name, len(manifest), sum(manifest["duration"]) / 3600)
+        logger.info("%s: %d utterances, %.2f h", name, len(manifest), total_seconds(manifest) / 3600)

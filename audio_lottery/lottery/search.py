@@ -6,7 +6,6 @@ that was stopped, at the last checkpoint of the stage that was interrupted.
 
 import logging
 import shutil
-import subprocess
 import time
 import zlib
 from collections.abc import Callable
@@ -14,16 +13,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import accelerate
-import torch
-import transformers
 from accelerate import Accelerator
 
-from audio_lottery import __version__, pruning
-from audio_lottery.config import RunConfig, TrainingConfig, validate
+from audio_lottery import pruning
+from audio_lottery.config import RunConfig, SuiteConfig, TrainingConfig, validate
 from audio_lottery.data.filters import prepare_training
-from audio_lottery.evaluation.suites import Transcripts, run_suite, write_transcripts
+from audio_lottery.data.noise import check_parts, make_augmenter
+from audio_lottery.evaluation.compare import compare
+from audio_lottery.evaluation.counts import count_errors
+from audio_lottery.evaluation.decoding import make_decoder
+from audio_lottery.evaluation.suites import Transcripts, run_suite
+from audio_lottery.evaluation.transcripts import read_transcripts
 from audio_lottery.lottery.data import RunData, load_run_data
+from audio_lottery.lottery.provenance import provenance
 from audio_lottery.lottery.rewind import rewind
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.models.ctc import Recogniser, load_folder, load_recogniser
@@ -34,6 +36,9 @@ from audio_lottery.training.loop import Trainer, TrainingReport
 from audio_lottery.training.processes import finished, make_accelerator, require_same
 
 logger = logging.getLogger(__name__)
+
+# The dev set among the suites; validate() keeps the name free.
+DEV = "dev"
 
 Row = dict[str, Any]
 """One line of the summary: the flat view of a round's metrics.json."""
@@ -56,6 +61,8 @@ def search(config: RunConfig, on_round: Callable[[list[Row], Path], None] | None
         AudioLotteryError: see the classes in `audio_lottery.errors`; nothing half-written is left.
     """
     validate(config)
+    for training in (config.theta.training, config.training):
+        check_parts(training.augment, config.evaluation.suites, Path(config.data.root).expanduser())
     accelerator = make_accelerator(config.precision, config.num_processes)
     folder = RunFolder(Path(config.run_dir))
     if accelerator.is_main_process:
@@ -90,7 +97,7 @@ def make_theta(config: RunConfig, folder: RunFolder, data: RunData, accelerator:
         with sealed_folder(path) as temporary:
             recogniser.save(temporary)
             write_json(
-                temporary / "metrics.json", {**_provenance(config, accelerator), "stage": "theta", "training": report}
+                temporary / "metrics.json", {**provenance(config, accelerator), "stage": "theta", "training": report}
             )
         shutil.rmtree(folder.work("theta"), ignore_errors=True)
     accelerator.wait_for_everyone()
@@ -111,32 +118,24 @@ def run_round(
     report = _train(recogniser, config, training, data.train, data.dev, mask, stage, folder, accelerator, description)
     trained = time.monotonic()
     pruning.apply(mask, recogniser.model)  # pruned weights that training left at -0.0 become +0.0
-    results: dict[str, dict[str, Any]] = {}
-    transcripts: dict[str, Transcripts] = {}
-    for suite in config.evaluation.suites:
-        results[suite.name], transcripts[suite.name] = run_suite(
-            recogniser,
-            data.test,
-            suite,
-            accelerator,
-            config.evaluation,
-            normalizer=config.data.normalizer,
-            root=Path(config.data.root).expanduser(),
-            num_workers=config.data.num_workers,
-        )
+    dev, results, transcripts = _evaluate(recogniser, config, data, accelerator)
+    if number > 0:
+        for name, result in {DEV: dev, **results}.items():
+            dense = folder.round(0) / "hypotheses" / f"{name}.tsv"
+            result["difference_to_dense"] = _difference(transcripts[name], dense, config)
     if accelerator.is_main_process:
         with sealed_folder(path) as temporary:
             recogniser.save(temporary)
             mask.save(temporary / "mask.safetensors")
             for name, lines in transcripts.items():
-                write_transcripts(temporary / "hypotheses" / f"{name}.tsv", lines)
+                lines.write(temporary / "hypotheses" / f"{name}.tsv")
             metrics = {
-                **_provenance(config, accelerator),
+                **provenance(config, accelerator),
                 "stage": stage,
                 "round": number,
                 **_mask_metrics(mask, recogniser),
                 "training": asdict(report),
-                "dev": report.dev,
+                "dev": dev,
                 "test": results,
                 "bytes": (temporary / "model.safetensors").stat().st_size,
                 "bytes_gzip": _gzip_size(temporary / "model.safetensors"),
@@ -148,21 +147,65 @@ def run_round(
     return read_json(path / "metrics.json")
 
 
+def _evaluate(
+    recogniser: Recogniser, config: RunConfig, data: RunData, accelerator: Accelerator
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Transcripts]]:
+    """The kept model on dev, where tickets are chosen, and on every test suite; the transcripts of all of them."""
+    root = Path(config.data.root).expanduser()
+    decoder = make_decoder(config.evaluation.decoder, recogniser, root)
+    results: dict[str, dict[str, Any]] = {}
+    transcripts: dict[str, Transcripts] = {}
+    sets = [(SuiteConfig(DEV), data.dev), *((suite, data.test) for suite in config.evaluation.suites)]
+    for suite, manifest in sets:
+        results[suite.name], transcripts[suite.name] = run_suite(
+            recogniser,
+            manifest,
+            suite,
+            accelerator,
+            config.evaluation,
+            normalizer=config.data.normalizer,
+            root=root,
+            num_workers=config.data.num_workers,
+            decoder=decoder,
+        )
+    return results.pop(DEV), results, transcripts
+
+
+def _difference(transcripts: Transcripts, dense: Path, config: RunConfig) -> dict[str, Any]:
+    """WER minus that of the dense model on the same utterances, with intervals and MAPSSWE."""
+    there, normalizer = read_transcripts(dense), config.data.normalizer
+    baseline = count_errors(there.ids, there.references, there.hypotheses, normalizer, speakers=there.speakers)
+    # As it would be read back: the file holds every run of white space as one space.
+    system = count_errors(
+        transcripts.ids,
+        there.references,
+        [" ".join(text.split()) for text in transcripts.hypotheses],
+        normalizer,
+        speakers=there.speakers,
+    )
+    return compare(system, baseline, resamples=config.evaluation.bootstrap, seed=config.evaluation.seed).to_dict()
+
+
 def summary_row(metrics: dict[str, Any]) -> Row:
     """The flat view of a round's metrics; WER as a fraction."""
-    test = {
-        "test_wer" if name == "clean" else f"test_wer_{name}": result["wer"] for name, result in metrics["test"].items()
+    suites = {"test_wer" if name == "clean" else f"test_wer_{name}": result for name, result in metrics["test"].items()}
+    intervals = {
+        f"{end}_{column}": result["wer_interval"][index]
+        for column, result in {"dev_wer": metrics["dev"], **suites}.items()
+        if result["wer_interval"] is not None  # a set of one utterance has none
+        for index, end in enumerate(("low", "high"))
     }
     return {
         "round": metrics["round"],
         "remaining_percent": metrics["remaining_percent"],
         "remaining_percent_all": metrics["remaining_percent_all"],
         "dev_wer": metrics["dev"]["wer"],
-        **test,
+        **{column: result["wer"] for column, result in suites.items()},
         "mask_sha256": metrics["mask_sha256"],
         "bytes": metrics["bytes"],
         "bytes_gzip": metrics["bytes_gzip"],
         "seconds": metrics["seconds"],
+        **intervals,
     }
 
 
@@ -205,7 +248,8 @@ def _train(
     accelerator: Accelerator,
     description: str | None = None,
 ) -> TrainingReport:
-    data = prepare_training(train, recogniser.processor, recogniser.frames, config.data)
+    augment = training.augment
+    data = prepare_training(train, recogniser.processor, recogniser.frames, config.data, fastest=max(augment.speeds))
     if data.dropped:
         counts = ", ".join(f"{number} {reason}" for reason, number in data.dropped.items())
         logger.warning("%s: left out of training: %s", stage, counts)
@@ -219,6 +263,7 @@ def _train(
         seed=config.seed,
         normalizer=config.data.normalizer,
         mask=mask,
+        augment=make_augmenter(augment, Path(config.data.root).expanduser(), config.seed, data.manifest),
         num_workers=config.data.num_workers,
         description=description or stage,
         log_dir=folder.log(stage),
@@ -238,40 +283,6 @@ def _mask_metrics(mask: Mask, recogniser: Recogniser) -> dict[str, Any]:
         "remaining_percent_all": 100 * (parameters - mask.prunable + kept) / parameters,
         "kept_per_tensor": {name: list(counts) for name, counts in mask.per_tensor().items()},
     }
-
-
-def _provenance(config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "audio_lottery": __version__,
-        "commit": _commit(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "accelerate": accelerate.__version__,
-        "seed": config.seed,
-        "precision": config.precision,
-        "device": accelerator.device.type,
-        "processes": accelerator.num_processes,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _commit() -> str | None:
-    """Commit of the source tree the package runs from, ``+`` where it was changed; None for an installed package."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()
 
 
 def _gzip_size(path: Path) -> int:

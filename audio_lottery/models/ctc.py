@@ -52,20 +52,47 @@ class Recogniser:
         return int(self.processor.tokenizer.pad_token_id)
 
     @property
+    def takes_features(self) -> bool:
+        """Whether the model takes mel features (Wav2Vec2-BERT, Parakeet) and not samples."""
+        return "input_features" in self.processor.feature_extractor.model_input_names
+
+    @property
     def pads_exactly(self) -> bool:
         """Whether padding a batch leaves the outputs of its utterances unchanged.
 
-        A front end with group norm averages over time, padding included, whatever the attention mask says.
+        A front end with group norm averages over time, padding included, whatever the attention mask says; convolutions
+        of a model on mel features may look into padding too.
         """
-        return getattr(self.model.config, "feat_extract_norm", "layer") != "group"
+        return not self.takes_features and getattr(self.model.config, "feat_extract_norm", "layer") != "group"
 
     def frames(self, samples: int) -> int:
-        """How many output frames ``samples`` samples give."""
-        return int(self.model._get_feat_extract_output_lengths(torch.tensor(samples)))
+        """How many output frames ``samples`` samples give.
+
+        Raises:
+            ModelError: the model takes features, not samples.
+        """
+        return int(self.frame_counts(torch.tensor(samples)))
 
     def frame_counts(self, samples: Tensor) -> Tensor:
         """The same for a tensor of lengths."""
+        if self.takes_features:
+            raise ModelError(
+                f"{type(self.model).__name__} takes mel features; such models are evaluated here, but not trained yet"
+            )
         return self.model._get_feat_extract_output_lengths(samples)
+
+    def valid_frames(self, logits: Tensor, samples: Tensor) -> list[int]:
+        """Frames of each row of an evaluation batch that are not padding.
+
+        Where padding would change the outputs, batches hold utterances of one length (`pads_exactly`): all are valid.
+
+        Args:
+            logits: [batch, frames, characters].
+            samples: [batch], samples of each utterance without padding.
+        """
+        if not self.pads_exactly:
+            return [logits.shape[1]] * logits.shape[0]
+        return self.frame_counts(samples).tolist()
 
     def save(self, folder: Path) -> None:
         """Write what plain ``from_pretrained`` needs: weights, config, processor."""
@@ -108,9 +135,13 @@ def _build(config: ModelConfig, seed: int, masking: dict[str, Any]) -> Recognise
 
 def _load(config: ModelConfig, seed: int, masking: dict[str, Any]) -> Recogniser:
     source = {"pretrained_model_name_or_path": config.init, "revision": config.revision}
-    processor = _load_processor(config)
+    processor, own_tokenizer = _load_processor(config)
     architecture = AutoConfig.from_pretrained(**source)
-    fields = masking | config.overrides | _SAFE | {"vocab_size": len(processor.tokenizer), **_special_ids(processor)}
+    fields = masking | config.overrides | _SAFE | _special_ids(processor)
+    if not (own_tokenizer and any(name.endswith("ForCTC") for name in architecture.architectures or ())):
+        # A bare encoder gets an output layer for its tokenizer. A CTC checkpoint keeps its own: many tokenizers list
+        # <s> and </s> behind the characters that the model was trained to write.
+        fields["vocab_size"] = len(processor.tokenizer)
     unknown = [key for key in config.overrides if not hasattr(architecture, key)]
     if unknown:
         raise ModelError(f"model.overrides: {', '.join(unknown)} is no field of {type(architecture).__name__}")
@@ -146,16 +177,20 @@ def load_folder(folder: Path) -> Recogniser:
     return load_recogniser(ModelConfig(init=str(folder)), seed=0)
 
 
-def _load_processor(config: ModelConfig) -> Wav2Vec2Processor:
-    """The checkpoint's own processor, or its feature extractor with a tokenizer made from ``config.characters``."""
+def _load_processor(config: ModelConfig) -> tuple[Wav2Vec2Processor, bool]:
+    """The checkpoint's own processor, or its feature extractor with a tokenizer made from ``config.characters``.
+
+    Returns:
+        The processor, and whether the tokenizer is the checkpoint's own.
+    """
     source = {"pretrained_model_name_or_path": config.init, "revision": config.revision}
     extractor = AutoFeatureExtractor.from_pretrained(**source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**source)
+        tokenizer, own = AutoTokenizer.from_pretrained(**source), True
     except (OSError, ValueError, KeyError, TypeError) as error:
         logger.info("%s brings no tokenizer (%s): using model.characters", config.init, _first_line(error))
-        tokenizer = build_processor(config.characters).tokenizer
-    return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer)
+        tokenizer, own = build_processor(config.characters).tokenizer, False
+    return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer), own
 
 
 def _special_ids(processor: Wav2Vec2Processor) -> dict[str, Any]:

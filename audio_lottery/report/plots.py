@@ -8,7 +8,7 @@ import io
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from audio_lottery.errors import RunError
-from audio_lottery.report.tables import SUITE_PREFIX, Row, noisy_suites, plain_number
+from audio_lottery.report.tables import HIGH, LOW, SUITE_PREFIX, Row, noisy_suites, plain_number
 from audio_lottery.storage import write_bytes
 
 # Okabe and Ito's colours, which people with colour-blindness can tell apart; the yellow is too pale for lines.
@@ -56,12 +56,16 @@ class Curve:
         remaining: remaining weights in per cent, falling.
         wer: word error rates in per cent, one for each.
         dense: word error rate of the dense model in per cent, or None where it was not measured.
+        low: lower ends of the 95 % intervals in per cent; empty where they were not measured.
+        high: upper ends.
     """
 
     name: str
     remaining: list[float]
     wer: list[float]
     dense: float | None
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
 
 
 def curves(rows: Sequence[Row]) -> list[Curve]:
@@ -75,10 +79,11 @@ def plot_curve(rows: Sequence[Row], path_stem: Path, title: str) -> None:
     """Draw WER against remaining weights and write ``<stem>.png`` and ``<stem>.svg``, each whole or not at all.
 
     x is logarithmic and falls from 100 % to the sparsest round; the level of the dense model is a dashed line in the
-    colour of its curve.
+    colour of its curve, and a pale band is the 95 % interval of every point.
 
     Args:
-        rows: one dictionary per round, with ``remaining_percent``, ``test_wer`` and ``test_wer_<suite>`` (fractions).
+        rows: one dictionary per round, with ``remaining_percent``, ``test_wer`` and ``test_wer_<suite>`` (fractions),
+            and where they were measured ``low_`` and ``high_`` of these.
         path_stem: where to write, without a suffix.
         title: printed above the figure as it is.
 
@@ -105,10 +110,13 @@ _FORMATS: dict[str, dict[str, Any]] = {
 
 
 def _curve(name: str, key: str, rows: Sequence[Row]) -> Curve:
-    measured = [(row["remaining_percent"], 100 * row[key]) for row in rows if _is_number(row.get(key))]
-    points = sorted(measured, key=lambda point: -point[0])
-    dense = next((wer for remaining, wer in points if remaining >= 100), None)
-    return Curve(name, [remaining for remaining, _ in points], [wer for _, wer in points], dense)
+    measured = sorted((row for row in rows if _is_number(row.get(key))), key=lambda row: -row["remaining_percent"])
+    dense = next((100 * row[key] for row in measured if row["remaining_percent"] >= 100), None)
+    remaining = [row["remaining_percent"] for row in measured]
+    # A band with holes would say more than is known.
+    known = all(_is_number(row.get(bound + key)) for row in measured for bound in (LOW, HIGH))
+    low, high = ([100 * row[bound + key] for row in measured] if known else [] for bound in (LOW, HIGH))
+    return Curve(name, remaining, [100 * row[key] for row in measured], dense, low, high)
 
 
 def _is_number(value: float | None) -> bool:
@@ -141,6 +149,8 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
         # Only as far as the curve: beyond its end stands its name.
         ends = curve.remaining[0], curve.remaining[-1]
         axes.plot(ends, [curve.dense] * 2, color=colour, linestyle=_DASHES, linewidth=1.1, alpha=0.75, zorder=1.5)
+    if curve.low:
+        axes.fill_between(curve.remaining, curve.low, curve.high, color=colour, alpha=0.13, linewidth=0, zorder=1)
     axes.plot(
         curve.remaining,
         curve.wer,

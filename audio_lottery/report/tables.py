@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from audio_lottery.report.columns import format_columns
 from audio_lottery.storage import write_bytes
 
 SUITE_PREFIX = "test_wer_"
+# Ends of the 95 % interval over utterances: low_test_wer, high_test_wer_noise10 ...
+LOW, HIGH = "low_", "high_"
 COLUMNS = (
     "round",
     "remaining_percent",
@@ -67,10 +70,7 @@ def format_table(rows: Sequence[Row]) -> str:
     header = ["RW %", "WER clean", *(f"WER {suite}" for suite in suites), "bytes"]
     keys = ["test_wer", *(SUITE_PREFIX + suite for suite in suites)]
     body = [[_remaining(row), *(_percent(row.get(key)) for key in keys), _size(row)] for row in rows]
-    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
-    ruler = ["-" * width for width in widths]
-    lines = ["  ".join(map(str.rjust, cells, widths)) for cells in (header, ruler, *body)]
-    return "\n".join(lines)
+    return format_columns(header, body)
 
 
 def plain_number(value: float) -> str:

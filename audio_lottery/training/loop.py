@@ -20,10 +20,17 @@ from tqdm import tqdm
 
 from audio_lottery import pruning
 from audio_lottery.config import TrainingConfig
-from audio_lottery.data.batching import Batch, Collator, SpeechDataset, TrainingBatches, make_loader
+from audio_lottery.data.batching import (
+    AudioTransform,
+    Batch,
+    Collator,
+    SpeechDataset,
+    TrainingBatches,
+    make_loader,
+)
 from audio_lottery.data.filters import TrainingData
 from audio_lottery.errors import ModelError
-from audio_lottery.evaluation.transcribe import transcribe
+from audio_lottery.evaluation.transcribe import best_texts, transcribe
 from audio_lottery.evaluation.wer import score
 from audio_lottery.models.ctc import Recogniser, ctc_loss
 from audio_lottery.pruning import Enforcer, Mask
@@ -88,6 +95,7 @@ class Trainer:
         seed: seed of order, dropout and SpecAugment.
         normalizer: text normaliser of the dev WER.
         mask: pruned weights stay exactly zero; None trains dense.
+        augment: changes the training audio; None leaves it as it is.
         num_workers: DataLoader workers.
         description: what the progress bar says.
         log_dir: TensorBoard folder.
@@ -105,6 +113,7 @@ class Trainer:
         seed: int,
         normalizer: str,
         mask: Mask | None = None,
+        augment: AudioTransform | None = None,
         num_workers: int = 0,
         description: str = "train",
         log_dir: Path | None = None,
@@ -118,11 +127,12 @@ class Trainer:
         self.seed = seed
         self.normalizer = normalizer
         self.mask = mask
+        self.augment = augment
         self.num_workers = num_workers
         self.description = description
         self.log_dir = log_dir
         self.batches = TrainingBatches(
-            data.manifest["duration"],
+            np.asarray(data.manifest["duration"]) / min(config.augment.speeds),
             config.max_batch_seconds,
             seed,
             accelerator.process_index,
@@ -218,7 +228,7 @@ class Trainer:
         )
 
     def _micro_batches(self, position: int) -> Iterator[Batch]:
-        dataset = SpeechDataset(self.data.manifest, self.data.encode)
+        dataset = SpeechDataset(self.data.manifest, self.data.encode, self.augment)
         order = self.batches.from_position(position)
         return iter(make_loader(dataset, order, Collator(self.recogniser.processor), self.num_workers))
 
@@ -301,7 +311,7 @@ class Trainer:
             num_workers=self.num_workers,
             description="dev",
         )
-        result = score(self.dev["id"], self.dev["text"], hypotheses, self.normalizer).to_dict()
+        result = score(self.dev["id"], self.dev["text"], best_texts(hypotheses), self.normalizer).to_dict()
         progress.history.append({"step": progress.step, "wer": result["wer"], "cer": result["cer"]})
         best = progress.best_dev
         if best and (result["wer"], result["cer"]) >= (best["wer"], best["cer"]):

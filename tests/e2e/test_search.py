@@ -31,6 +31,12 @@ COLUMNS = [
     "bytes",
     "bytes_gzip",
     "seconds",
+    "low_dev_wer",
+    "high_dev_wer",
+    "low_test_wer",
+    "high_test_wer",
+    "low_test_wer_noise10",
+    "high_test_wer_noise10",
 ]
 
 
@@ -177,14 +183,50 @@ def test_a_launch_that_starts_one_process_where_two_were_asked_for_is_refused(ti
 
 
 def test_evaluate_gives_the_numbers_of_the_search(finished, command_line, tmp_path):
-    model = str(finished / "round_01")
-    result = command_line(
-        "evaluate", model, "--config", str(finished / "config.yaml"), "--out", str(tmp_path / "r.json")
-    )
+    model, out = str(finished / "round_01"), tmp_path / "out"
+    result = command_line("evaluate", model, "--config", str(finished / "config.yaml"), "--out", str(out))
     assert result.returncode == 0, result.stderr
-    assert "noise10: WER" in result.stdout
     metrics = json.loads((finished / "round_01" / "metrics.json").read_text())
-    assert json.loads((tmp_path / "r.json").read_text()) == metrics["test"]
+    for suite in metrics["test"].values():
+        del suite["difference_to_dense"]  # evaluate knows one model only
+    assert json.loads((out / "evaluation.json").read_text())["suites"] == metrics["test"]
+    there, here = (folder / "hypotheses" / "noise10.tsv" for folder in (finished / "round_01", out))
+    assert here.read_text() == there.read_text()
+    table = (out / "evaluation.md").read_text()
+    assert f"{100 * metrics['test']['noise10']['wer']:.2f}" in table
+    assert "EVAL" in table
+
+
+def test_evaluate_takes_suites_from_the_command_line(finished, command_line, tmp_path):
+    arguments = [
+        "--config",
+        str(finished / "config.yaml"),
+        "--suites",
+        "white@20,5",
+        "rir",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    result = command_line("evaluate", str(finished / "theta"), *arguments)
+    assert result.returncode == 0, result.stderr
+    suites = json.loads((tmp_path / "out" / "evaluation.json").read_text())["suites"]
+    assert [(name, suite["snr_db"], suite["rir"]) for name, suite in suites.items()] == [
+        ("white20", 20, None),
+        ("white5", 5, None),
+        ("rir", None, "generated"),
+    ]
+
+
+def test_difference_to_the_dense_model_and_selection(finished, command_line, tmp_path):
+    dense, pruned = (json.loads((finished / f"round_0{k}" / "metrics.json").read_text()) for k in (0, 2))
+    for name in ("clean", "noise10"):
+        difference = pruned["test"][name]["difference_to_dense"]
+        assert difference["difference"] == pytest.approx(pruned["test"][name]["wer"] - dense["test"][name]["wer"])
+        assert difference["interval"][0] <= difference["difference"] <= difference["interval"][1]
+    result = command_line("select", str(finished), "--json", str(tmp_path / "tickets.json"))
+    assert result.returncode == 0, result.stderr
+    assert "extreme" in result.stdout
+    assert (tmp_path / "tickets.json").is_file()
 
 
 def test_theta_can_be_random_or_a_folder(finished, tiny_corpus, tmp_path, recipe):

@@ -4,13 +4,16 @@ import json
 
 import numpy as np
 import pytest
+from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertForCTC, Wav2Vec2Processor
 
 from audio_lottery.config import CorpusConfig, EvaluationConfig, ModelConfig, SuiteConfig
 from audio_lottery.data.corpora.load import load_manifest
-from audio_lottery.errors import CorpusError
-from audio_lottery.evaluation.suites import noise_transform, run_suite, write_transcripts
-from audio_lottery.evaluation.transcribe import transcribe
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.data.text import build_processor
+from audio_lottery.errors import AudioError, ModelError
+from audio_lottery.evaluation.forward import read_ahead
+from audio_lottery.evaluation.suites import join, measure, run_suite, transcribe_suite
+from audio_lottery.evaluation.transcribe import best_texts, transcribe
+from audio_lottery.models.ctc import Recogniser, load_folder, load_recogniser
 from audio_lottery.training.processes import make_accelerator
 from tests.conftest import TINY_MODEL
 
@@ -18,66 +21,139 @@ from tests.conftest import TINY_MODEL
 LOUD = TINY_MODEL | {"initializer_range": 0.5}
 
 
+def mel_recogniser() -> Recogniser:
+    """A tiny Wav2Vec2-BERT, which takes mel features."""
+    processor = Wav2Vec2Processor(
+        feature_extractor=SeamlessM4TFeatureExtractor(), tokenizer=build_processor().tokenizer
+    )
+    config = Wav2Vec2BertConfig(
+        vocab_size=len(processor.tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=48,
+        initializer_range=0.5,
+        pad_token_id=0,
+    )
+    return Recogniser(Wav2Vec2BertForCTC(config), processor)
+
+
 @pytest.fixture(scope="module")
 def test_set(tiny_corpus):
     return load_manifest([CorpusConfig("jsonl", "test")], tiny_corpus)
 
 
-@pytest.fixture(scope="module", params=["layer", "group"])
+@pytest.fixture(scope="module", params=["layer", "group", "mel"])
 def recogniser(request):
+    if request.param == "mel":
+        return mel_recogniser()
     overrides = LOUD | {"feat_extract_norm": request.param, "conv_bias": request.param == "layer"}
     return load_recogniser(ModelConfig(init="w2v2-mini", overrides=overrides), seed=4)
 
 
 def test_hypotheses_do_not_depend_on_batch_size_or_order(recogniser, test_set):
     accelerator = make_accelerator("no", None)
-    one_by_one = transcribe(recogniser, test_set, accelerator, max_batch_seconds=0.1)
+    one_by_one = best_texts(transcribe(recogniser, test_set, accelerator, max_batch_seconds=0.1))
     assert len(set(one_by_one)) > 1, "the model must say something for this test to mean anything"
-    assert transcribe(recogniser, test_set, accelerator, max_batch_seconds=100) == one_by_one
+    assert best_texts(transcribe(recogniser, test_set, accelerator, max_batch_seconds=100)) == one_by_one
     backwards = test_set.select(range(len(test_set) - 1, -1, -1))
-    assert transcribe(recogniser, backwards, accelerator, max_batch_seconds=3) == one_by_one[::-1]
+    assert best_texts(transcribe(recogniser, backwards, accelerator, max_batch_seconds=3)) == one_by_one[::-1]
 
 
-def test_noise_is_a_function_of_seed_suite_and_utterance(tmp_path):
-    speech = np.sin(np.arange(16_000) / 20).astype(np.float32)
-    suite = SuiteConfig("noise10", "pink", 10.0)
-    noisy = noise_transform(suite, 0, tmp_path)(speech, {"id": "utt-1"}, 0)
-    assert np.array_equal(noisy, noise_transform(suite, 0, tmp_path)(speech, {"id": "utt-1"}, 0))
-    assert not np.array_equal(noisy, noise_transform(suite, 0, tmp_path)(speech, {"id": "utt-2"}, 0))
-    assert not np.array_equal(noisy, noise_transform(suite, 1, tmp_path)(speech, {"id": "utt-1"}, 0))
-    other = SuiteConfig("other10", "pink", 10.0)
-    assert not np.array_equal(noisy, noise_transform(other, 0, tmp_path)(speech, {"id": "utt-1"}, 0))
-    ratio = 10 * np.log10(np.mean(speech.astype(float) ** 2) / np.mean((noisy - speech).astype(float) ** 2))
-    assert ratio == pytest.approx(10, abs=0.01)
+def test_a_model_on_mel_features_is_evaluated_from_its_folder(test_set, tmp_path):
+    recogniser = mel_recogniser()
+    recogniser.save(tmp_path / "model")
+    loaded = load_folder(tmp_path / "model")
+    accelerator = make_accelerator("no", None)
+    assert transcribe(loaded, test_set, accelerator) == transcribe(recogniser, test_set, accelerator)
+    with pytest.raises(ModelError, match="mel features"):
+        loaded.frames(16_000)
 
 
-def test_digital_silence_stays_as_it_is(tmp_path):
-    silence = np.zeros(8_000, dtype=np.float32)
-    assert not noise_transform(SuiteConfig("n", "white", 5.0), 0, tmp_path)(silence, {"id": "u"}, 0).any()
+def test_bf16_changes_scores_and_little_else(test_set):
+    recogniser = load_recogniser(ModelConfig(init="w2v2-mini", overrides=LOUD), seed=4)
+    accelerator = make_accelerator("no", None)
+    exact = transcribe(recogniser, test_set, accelerator)
+    rounded = transcribe(recogniser, test_set, accelerator, precision="bf16")
+    for (one,), (other,) in zip(exact, rounded, strict=True):
+        assert one.score != other.score
+        assert other.score == pytest.approx(one.score, rel=0.1)
 
 
-def test_result_and_transcripts(recogniser, test_set, tmp_path):
+@pytest.mark.parametrize("condition", [SuiteConfig("clean"), SuiteConfig("pink10", "pink", 10.0)])
+def test_result_and_transcripts(recogniser, test_set, tmp_path, condition):
+    config = EvaluationConfig(bootstrap=100)
+    accelerator = make_accelerator("no", None)
     result, transcripts = run_suite(
-        recogniser,
-        test_set,
-        SuiteConfig("clean"),
-        make_accelerator("no", None),
-        EvaluationConfig(),
-        normalizer="basic",
-        root=tmp_path,
+        recogniser, test_set, condition, accelerator, config, normalizer="basic", root=tmp_path
     )
     assert result["utterances"] == 8
     assert result["audio_seconds"] == pytest.approx(sum(test_set["duration"]))
     assert result["wer"] == pytest.approx(
         (result["substitutions"] + result["deletions"] + result["insertions"]) / result["reference_words"]
     )
+    assert result["wer_interval"][0] <= result["wer"] <= result["wer_interval"][1]
+    assert (result["snr_db"], result["decoder"], result["normalizer"]) == (condition.snr_db, "greedy", "basic")
     assert json.loads(json.dumps(result)) == result
-    write_transcripts(tmp_path / "out" / "clean.tsv", transcripts)
-    lines = [line.split("\t") for line in (tmp_path / "out" / "clean.tsv").read_text().splitlines()]
-    assert lines[0] == ["id", "reference", "hypothesis"]
+    again, _ = run_suite(recogniser, test_set, condition, accelerator, config, normalizer="basic", root=tmp_path)
+    assert again == result
+    transcripts.write(tmp_path / "out" / "suite.tsv")
+    lines = [line.split("\t") for line in (tmp_path / "out" / "suite.tsv").read_text().splitlines()]
+    assert lines[0] == ["id", "reference", "hypothesis", "speaker"]
     assert [line[0] for line in lines[1:]] == test_set["id"][:]
 
 
-def test_a_missing_noise_folder_is_named(tmp_path):
-    with pytest.raises(CorpusError, match="nowhere"):
-        noise_transform(SuiteConfig("n", "nowhere", 5.0), 0, tmp_path)
+def test_a_set_in_windows_measures_as_the_whole(test_set, tmp_path):
+    recogniser = load_recogniser(ModelConfig(init="w2v2-mini", overrides=LOUD), seed=4)
+    accelerator, config, suite = make_accelerator("no", None), EvaluationConfig(), SuiteConfig("n", "white", 5.0)
+    whole, _ = run_suite(recogniser, test_set, suite, accelerator, config, normalizer="none", root=tmp_path)
+    windows = [
+        transcribe_suite(recogniser, test_set.select(rows), suite, accelerator, config, root=tmp_path)
+        for rows in (range(3), range(3, 8))
+    ]
+    assert measure(join(windows), suite, config, "none") == whole | {
+        "audio_seconds": pytest.approx(whole["audio_seconds"])
+    }
+
+
+def test_an_utterance_that_is_too_long_is_named(test_set, tmp_path):
+    recogniser = load_recogniser(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed=4)
+    longest = test_set[int(np.argmax(test_set["duration"]))]
+    config = EvaluationConfig(max_utterance_seconds=0.7)
+    with pytest.raises(ModelError, match=f"'{longest['id']}' lasts"):
+        run_suite(
+            recogniser,
+            test_set,
+            SuiteConfig("clean"),
+            make_accelerator("no", None),
+            config,
+            normalizer="none",
+            root=tmp_path,
+        )
+
+
+def test_read_ahead_keeps_order_and_raises_in_place():
+    def items():
+        yield from range(5)
+        raise AudioError("utterance five is broken")
+
+    reader = read_ahead(items())
+    assert [next(reader) for _ in range(5)] == list(range(5))
+    with pytest.raises(AudioError, match="five"):
+        next(reader)
+
+
+def test_read_ahead_stops_drawing_when_it_is_closed():
+    drawn = []
+
+    def items():
+        for number in range(1000):
+            drawn.append(number)
+            yield number
+
+    reader = read_ahead(items(), depth=2)
+    next(reader)
+    reader.close()
+    count = len(drawn)
+    assert count < 10
+    assert len(drawn) == count

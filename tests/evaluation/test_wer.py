@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from audio_lottery.data.text import get_normalizer
-from audio_lottery.errors import TextError
-from audio_lottery.evaluation.wer import WordErrors, score
+from audio_lottery.errors import ConfigError, TextError
+from audio_lottery.evaluation.wer import WordErrors, evaluate_texts, score
 
 COUNTS = ("hits", "substitutions", "deletions", "insertions", "reference_words", "empty_references")
 QUICK = settings(deadline=None, max_examples=60)
@@ -113,7 +113,7 @@ def test_ids_must_be_unique() -> None:
 
 
 def test_unknown_normalizer() -> None:
-    with pytest.raises(TextError, match="unknown normalizer"):
+    with pytest.raises(ConfigError, match="unknown normalizer"):
         score(["u"], ["a"], ["a"], "whisper")
 
 
@@ -123,3 +123,34 @@ def test_to_dict_is_json_and_complete() -> None:
     assert set(result.to_dict()) == {field.name for field in dataclasses.fields(WordErrors)}
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.wer = 0.0  # type: ignore[misc]
+
+
+def test_an_evaluation_holds_what_metrics_json_promises() -> None:
+    ids, references = ["u0", "u1", "u2"], ["Hello, World", "x y z a b", ""]
+    result = evaluate_texts(ids, references, ["hello world", "a b p q r", "oh"], ["s", "s", "t"], "basic")
+    found = json.loads(json.dumps(result.to_dict()))
+    assert {field.name for field in dataclasses.fields(WordErrors)} <= set(found)
+    assert (found["wer"], found["substitutions"], found["insertions"]) == (6 / 7, 5, 1)
+    # As they are, both words of the first utterance are wrong.
+    assert found["raw"]["wer"] == 8 / 7
+    # sclite's weights: three deletions and three insertions for five substitutions.
+    assert found["nist"] == {"hits": 4, "substitutions": 0, "deletions": 3, "insertions": 4, "wer": 1.0}
+    low, high = found["wer_interval"]
+    assert low <= found["wer"] <= high
+    assert len(found["wer_interval_speakers"]) == 2
+    assert found["alignment"] == "jiwer"
+    assert found["bootstrap"]["resamples"] == 1000
+    assert (found["bootstrap"]["seed"], found["bootstrap"]["speakers"]) == (0, 2)
+
+
+def test_an_evaluation_without_speakers_says_why() -> None:
+    found = evaluate_texts(["a", "b"], ["x", "y"], ["x", "z"], None, "none").to_dict()
+    assert found["wer_interval_speakers"] is None
+    assert found["bootstrap"]["notes"] == ["no interval over speakers: no utterance has a speaker"]
+    assert found["raw"] == {"wer": found["wer"], "cer": found["cer"]}
+
+
+def test_an_evaluation_by_nist_counts() -> None:
+    found = evaluate_texts(["u", "v"], ["x y z a b", "c"], ["a b p q r", "c"], None, "none", alignment="nist").to_dict()
+    assert (found["wer"], found["nist"]["wer"], found["raw"]["wer"]) == (1.0, 1.0, 1.0)
+    assert found["deletions"] == found["nist"]["deletions"] == 3

@@ -1,7 +1,8 @@
 """One reader per corpus: official layout on disk in, manifest rows out.
 
 A reader is a function ``read(root, split)`` that yields `Utterance` objects in sorted order with absolute paths, and
-raises `CorpusError` or `AudioError` in one line that says which file (and line) is at fault.
+raises `CorpusError` or `AudioError` in one line that says which file (and line) is at fault. Two corpora need no
+reader: `prepared` maps manifests that were made before, and `hub` reads what is a table already; `load` knows them all.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,7 +40,10 @@ def read_corpus(corpus: str, root: str | Path, split: str) -> Dataset:
         AudioError: an audio file whose length cannot be read.
     """
     if corpus not in READERS:
-        raise CorpusError(f"unknown corpus '{corpus}'; known: {', '.join(sorted(READERS))}")
+        raise CorpusError(
+            f"unknown corpus '{corpus}'; known: {', '.join(sorted(READERS))}; configurations may also name prepared, "
+            "hub, mini-libri, mini-cv and mini-ted"
+        )
     root = Path(root).expanduser()
     if not root.is_dir():
         raise CorpusError(f"{corpus}/{split}: missing corpus folder {root}; download the corpus or correct the path")

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tqdm import tqdm
 from audio_lottery.data.audio import probe
 from audio_lottery.data.corpora._files import absolute, listed, numbered_lines
 from audio_lottery.data.manifest import Utterance
+from audio_lottery.data.text.steps import drop_markup, join_contractions
 from audio_lottery.errors import CorpusError
 
 logger = logging.getLogger(__name__)
@@ -20,11 +20,6 @@ END_SLACK = 0.5
 
 _IGNORED = "ignore_time_segment_in_scoring"
 _GAP = "inter_segment_gap"
-# Labels and fillers: <o,f0,male> <sil> <unk> {NOISE} [MUSIC]; pronunciation variants and utterance names: word(2) (id).
-_MARKUP = re.compile(r"<[^<>]*>|\{[^{}]*\}|\[[^\[\]]*\]|\([^()]*\)")
-_BRACKETS = re.compile(r"[<>{}\[\]()]")
-# The corpus splits contractions (it 's, don 't), but these are words of their own, not the ends of others.
-_SUFFIX = re.compile(r"(?<=\w) '(?=\w)(?!(?:em|cause|til|till|n|bout|round|tis|twas)\b|\d)", re.IGNORECASE)
 
 
 def clean_text(text: str) -> str:
@@ -32,11 +27,7 @@ def clean_text(text: str) -> str:
 
     ``it 's {BREATH} read(2) <sil> don 't`` becomes ``it's read don't``.
     """
-    before = ""
-    while text != before:  # markup inside markup
-        before, text = text, _MARKUP.sub(" ", text)
-    words = " ".join(_BRACKETS.sub(" ", text).split())
-    return _SUFFIX.sub("'", words)
+    return join_contractions(drop_markup(text))
 
 
 def read(root: Path, split: str) -> Iterator[Utterance]:

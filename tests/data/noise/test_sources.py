@@ -1,97 +1,24 @@
-"""Noise: the SNR that was asked for, the colour it claims, and the same samples every time."""
+"""Noise: the colour it claims, the part of the folder that was asked for, and the same samples every time."""
 
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile as sf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from audio_lottery.data.noise import (
-    SILENCE_POWER,
     NoiseFolder,
+    audio_files,
     get_noise_source,
     is_silent,
     mean_power,
-    mix_at_snr,
     pink_noise,
     utterance_rng,
     white_noise,
 )
+from audio_lottery.data.noise.folders import part_of, recording
 from audio_lottery.errors import AudioError, ConfigError, CorpusError
-
-RATE = 16_000
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def write(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sf.write(path, samples, rate, subtype="PCM_16")
-    return path
-
-
-# --- mixing -------------------------------------------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=80)
-@given(
-    snr_db=st.floats(-20, 40),
-    n=st.integers(2, 4000),
-    speech_level=st.floats(1e-3, 1.0),
-    noise_level=st.floats(1e-3, 1e3),
-    seed=st.integers(0, 2**32),
-)
-def test_measured_snr_is_the_requested(
-    snr_db: float, n: int, speech_level: float, noise_level: float, seed: int
-) -> None:
-    draw = rng(seed)
-    speech = (speech_level * (draw.standard_normal(n) + 0.1)).astype(np.float32)
-    noise = (noise_level * draw.standard_normal(n)).astype(np.float32)
-    mixed = mix_at_snr(speech, noise, snr_db)
-    added = mixed.astype(np.float64) - speech
-    assert mixed.dtype == np.float32
-    assert mixed.shape == speech.shape
-    assert 10 * np.log10(mean_power(speech) / mean_power(added)) == pytest.approx(snr_db, abs=1e-3)
-
-
-def test_silent_noise_is_an_error() -> None:
-    with pytest.raises(AudioError, match="cannot mix at 10 dB: the noise is silent"):
-        mix_at_snr(white_noise(100, rng()), np.zeros(100, np.float32), 10)
-
-
-def test_silent_speech_comes_back_unchanged() -> None:
-    speech = np.zeros(100, np.float32)
-    mixed = mix_at_snr(speech, white_noise(100, rng()), 10)
-    assert is_silent(speech)
-    np.testing.assert_array_equal(mixed, speech)
-    assert mixed is not speech
-
-
-def test_speech_is_not_changed_in_place() -> None:
-    speech, noise = white_noise(100, rng()), white_noise(100, rng(1))
-    before = speech.copy(), noise.copy()
-    mix_at_snr(speech, noise, 0)
-    np.testing.assert_array_equal(speech, before[0])
-    np.testing.assert_array_equal(noise, before[1])
-
-
-def test_shapes_must_match() -> None:
-    with pytest.raises(ValueError, match="same shape"):
-        mix_at_snr(np.ones(3), np.ones(4), 0)
-
-
-def test_silence() -> None:
-    click = np.zeros(RATE)
-    click[5] = 1 / 2**15
-    assert is_silent(np.zeros(0))
-    assert is_silent(click)
-    assert not is_silent(np.full(10, 2 * SILENCE_POWER**0.5))
-
+from tests.data.noise.signals import RATE, rng, write
 
 # --- generated noise ----------------------------------------------------------------------------------------------
 
@@ -108,7 +35,7 @@ def test_colour(generate, slope: float) -> None:
     assert np.mean(slopes) == pytest.approx(slope, abs=0.3)
 
 
-@pytest.mark.parametrize("n", [2, 3, 101, 16_000])
+@pytest.mark.parametrize("n", [2, 3, 101, 16_000, 16_001])
 def test_pink_is_centred_with_unit_power(n: int) -> None:
     noise = pink_noise(n, rng())
     assert noise.dtype == np.float32
@@ -131,8 +58,9 @@ def test_generated_sources(name: str, n: int) -> None:
 # --- seeds --------------------------------------------------------------------------------------------------------
 
 
-def test_utterance_rng_depends_on_all_three_and_nothing_else() -> None:
+def test_utterance_rng_depends_on_its_arguments_and_nothing_else() -> None:
     keys = [(0, "noise10", "u1"), (1, "noise10", "u1"), (0, "noise1", "0u1"), (0, "noise10", "u2"), (0, "n", "é\0")]
+    keys += [(0, "noise10", "u1", 0), (0, "noise10", "u1", 1)]
     draws = [utterance_rng(*key).integers(2**62) for key in keys]
     assert len(set(draws)) == len(keys)
     assert draws == [utterance_rng(*key).integers(2**62) for key in keys]
@@ -194,10 +122,28 @@ def test_silent_start_is_drawn_again(tmp_path: Path) -> None:
     assert not any(is_silent(NoiseFolder(tmp_path).sample(100, rng(seed))) for seed in range(8))
 
 
-def test_silent_folder_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n", [100, 5000])
+def test_a_silent_file_is_refused_by_name(tmp_path: Path, n: int) -> None:
     write(tmp_path / "zeros.wav", np.zeros(1000))
-    with pytest.raises(AudioError, match=r"silent.*zeros\.wav"):
-        NoiseFolder(tmp_path).sample(100, rng())
+    with pytest.raises(AudioError, match=r"silent from end to end: .*zeros\.wav"):
+        NoiseFolder(tmp_path).sample(n, rng())
+
+
+def test_a_silent_file_among_good_ones_is_not_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "good.wav", 0.1 * white_noise(1000, rng()))
+    write(tmp_path / "zeros.wav", np.zeros(1000))
+    source = NoiseFolder(tmp_path)
+    seed = next(seed for seed in range(20) if rng(seed).integers(2) == 1)  # draws the second file
+    with pytest.raises(AudioError, match=r"zeros\.wav"):
+        source.sample(100, rng(seed))
+
+
+def test_a_file_of_almost_nothing_but_silence(tmp_path: Path) -> None:
+    samples = np.zeros(RATE * 60)
+    samples[:50] = 0.5
+    write(tmp_path / "click.wav", samples)
+    with pytest.raises(AudioError, match=r"pieces of noise in a row were silent, the last one from .*click\.wav"):
+        NoiseFolder(tmp_path).sample(10, rng())
 
 
 @pytest.mark.parametrize(
@@ -208,7 +154,84 @@ def test_no_noise_to_be_had(tmp_path: Path, name: str, message: str) -> None:
         get_noise_source(str(tmp_path / name))
 
 
+def test_a_folder_may_be_relative_to_the_root(folder: Path) -> None:
+    assert get_noise_source("b", folder).files == [folder / "b" / "long.wav"]
+
+
 @pytest.mark.parametrize("spec", ["", "  "])
 def test_empty_setting_is_not_the_current_folder(spec: str) -> None:
     with pytest.raises(ConfigError, match="white, pink"):
         get_noise_source(spec)
+
+
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_subfolders_train_and_test_are_the_parts(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a.wav", "train/deep/b.wav", "test/c.wav", "d.wav")
+    assert audio_files(tmp_path, "train", "noise") == [tmp_path / "train/a.wav", tmp_path / "train/deep/b.wav"]
+    assert audio_files(tmp_path, "test", "noise") == [tmp_path / "test/c.wav"]
+    assert len(audio_files(tmp_path, "all", "noise")) == 4
+
+
+def test_other_folders_are_divided_by_name(tmp_path: Path) -> None:
+    names = [f"noise-free-sound-{i:04d}.wav" for i in range(500)]
+    touch(tmp_path, *names)
+    parts = {part: {file.name for file in audio_files(tmp_path, part, "noise")} for part in ("train", "test", "all")}
+    assert parts["train"] | parts["test"] == parts["all"] == set(names)
+    assert not parts["train"] & parts["test"]
+    assert len(parts["train"]) == pytest.approx(400, abs=30)
+
+
+def test_the_division_stays_the_same() -> None:
+    # A change here would move noise from training into the test of a run that exists.
+    test = {"g.wav", "NRIVER/ch01.wav", "PCAFETER/ch16.wav", "TMETRO/ch02.wav"}
+    train = {"a.wav", "f.wav", "DKITCHEN/ch01.wav", "DLIVING/ch16.wav", "TBUS/ch02.wav", "STRAFFIC/ch01.wav"}
+    assert {name for name in test | train if part_of(name) == "test"} == test
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("DKITCHEN/ch01.wav", "DKITCHEN/ch16.wav"),
+        ("x/street_ch1.wav", "x/street_ch2.flac"),
+        ("street-mic3.wav", "street-mic12.wav"),
+        ("smallroom/Room001/Room001-00001.wav", "smallroom/Room001/Room001-00100.wav"),
+        ("caf\u00e9.wav", "cafe\u0301.wav"),
+    ],
+)
+def test_channels_places_and_spellings_of_one_recording_stay_together(one: str, other: str) -> None:
+    assert recording(one) == recording(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("DKITCHEN/ch01.wav", "NPARK/ch01.wav"),
+        ("a/x.wav", "b/x.wav"),
+        ("search1.wav", "search2.wav"),
+        ("smallroom/Room001/Room001-00001.wav", "smallroom/Room002/Room002-00001.wav"),
+        ("smallroom/Room001/Room001-00001.wav", "largeroom/Room001/Room001-00001.wav"),
+    ],
+)
+def test_different_recordings(one: str, other: str) -> None:
+    assert recording(one) != recording(other)
+
+
+def test_an_empty_part_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "DKITCHEN/ch01.wav", "DKITCHEN/ch02.wav")
+    empty = "test" if part_of("DKITCHEN/ch01.wav") == "train" else "train"
+    with pytest.raises(CorpusError, match=rf"no noise falls into its {empty} part \(1 recordings"):
+        NoiseFolder(tmp_path, empty)
+
+
+def test_a_part_without_audio_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a.wav", "test/readme.txt")
+    with pytest.raises(CorpusError, match=r"test: no audio files for noise"):
+        NoiseFolder(tmp_path, "test")

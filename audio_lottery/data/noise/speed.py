@@ -1,0 +1,30 @@
+"""Changing the rate of samples: speed perturbation."""
+
+from fractions import Fraction
+
+import numpy as np
+from scipy.signal import resample_poly
+
+
+def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
+    """Play samples faster or slower, tempo and pitch together, as ``sox speed`` does.
+
+    Ko et al. 2015, "Audio augmentation for speech recognition". Resampled by a polyphase filter at the rational number
+    nearest to ``factor`` with a denominator up to 1000, so 0.9 and 1.1 are exact.
+
+    Args:
+        samples: ``[samples]``.
+        factor: above 1 is faster.
+
+    Returns:
+        float32 ``[⌈samples / factor⌉]``; the input itself where the factor is 1.
+    """
+    ratio = Fraction(factor).limit_denominator(1000)
+    if ratio == 1:
+        return samples
+    return resample(samples, ratio.denominator, ratio.numerator)
+
+
+def resample(samples: np.ndarray, up: int, down: int) -> np.ndarray:
+    """Samples at ``up / down`` times their rate: float32 ``[⌈samples · up / down⌉]``."""
+    return resample_poly(samples, up, down).astype(np.float32, copy=False)

@@ -1,0 +1,36 @@
+"""From logits to words: greedy, or prefix beam search with an n-gram language model (flashlight-text)."""
+
+from pathlib import Path
+
+from audio_lottery.config import DecoderConfig
+from audio_lottery.evaluation.decoding.beam import BeamSearch
+from audio_lottery.evaluation.decoding.greedy import greedy_decoder
+from audio_lottery.evaluation.decoding.hypothesis import Decoder, Hypothesis
+from audio_lottery.evaluation.decoding.load import load_search
+from audio_lottery.evaluation.decoding.workers import available_cores
+from audio_lottery.models.ctc import Recogniser
+
+__all__ = ["BeamSearch", "Decoder", "Hypothesis", "available_cores", "greedy_decoder", "load_search", "make_decoder"]
+
+
+def make_decoder(config: DecoderConfig, recogniser: Recogniser, root: Path, *, processes: int | None = None) -> Decoder:
+    """The decoder that a configuration names.
+
+    Call it on the main thread: beam search starts its processes here.
+
+    Args:
+        config: kind, language model, lexicon and search settings.
+        recogniser: gives blank, vocabulary and spelling.
+        root: folder that relative paths of ``config`` start from.
+        processes: processes of beam search, which never lets go of Python's lock; 0 searches in the calling thread.
+            None takes the cores that this process of the launch has to itself.
+
+    Raises:
+        ConfigError: beam search without the extra ``decode``, a setting out of range, or a file that is not there.
+        ModelError: a language model that cannot be read.
+        TextError: a lexicon that cannot be read, or words that the model cannot spell.
+    """
+    if config.kind == "greedy":
+        return greedy_decoder(recogniser)
+    search = load_search(config, recogniser, root)
+    return search.decoder(available_cores() if processes is None else processes)

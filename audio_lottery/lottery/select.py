@@ -1,0 +1,341 @@
+"""Which tickets win: chosen on dev, reported on test.
+
+A ticket *matches* the dense model of its own run (round 0) when, on dev, the difference of their WER
+
+- has a 95 % interval that does not lie above zero (a ticket that is significantly *better* matches), and
+- is below a margin. Without it, a dev set so small that nothing is significant would let everything match.
+
+With several seeds the difference is the mean over seeds, and neither of two intervals may lie above zero: over
+utterances (paired bootstrap of that mean) and over seeds (paired t). Test never decides anything.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from audio_lottery.errors import ConfigError, RunError
+from audio_lottery.evaluation.bootstrap import Difference, Interval, mean_difference_interval, wer_interval
+from audio_lottery.evaluation.compare import Aggregate, aggregate, aggregate_differences
+from audio_lottery.evaluation.counts import ErrorCounts, count_errors
+from audio_lottery.evaluation.mapsswe import Mapsswe, mapsswe
+from audio_lottery.evaluation.transcripts import read_transcripts
+from audio_lottery.lottery.run_folder import RunFolder
+from audio_lottery.settings import MAY_CHANGE
+from audio_lottery.storage import is_sealed, read_json
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MARGIN = 0.005
+"""Half a point of absolute WER."""
+
+_LARGEST_MARGIN = 0.1
+# Settings that may differ between two seeds of one configuration.
+_PER_SEED = MAY_CHANGE | {"seed"}
+
+
+@dataclass(frozen=True, slots=True)
+class SetResult:
+    """One round on dev or on test.
+
+    Attributes:
+        wer: over the seeds.
+        interval: of the WER over utterances; for one seed only.
+        difference: WER minus that of the dense model, mean over the seeds, intervals over utterances and speakers;
+            None for the dense model.
+        over_seeds: the same difference over the seeds.
+        mapsswe: the test against the dense model, one per seed.
+    """
+
+    wer: Aggregate
+    interval: Interval | None
+    difference: Difference | None
+    over_seeds: Aggregate | None
+    mapsswe: tuple[Mapsswe, ...]
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval of the WER to print: over utterances for one seed, over seeds for more."""
+        return self.wer.interval if self.interval is None else self.interval.bounds
+
+    @property
+    def difference_bounds(self) -> tuple[float, float] | None:
+        """The interval of the difference over utterances."""
+        return None if self.difference is None else self.difference.interval.bounds
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return {
+            "wer": self.wer.to_dict(),
+            "wer_interval": None if self.interval is None else self.interval.to_list(),
+            "difference": None if self.difference is None else self.difference.to_dict(),
+            "difference_over_seeds": None if self.over_seeds is None else self.over_seeds.to_dict(),
+            "mapsswe": [test.to_dict() for test in self.mapsswe],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One round over the seeds; round 0 is the dense model and no ticket.
+
+    Attributes:
+        round: its number.
+        remaining_percent: remaining weights, per cent of the prunable ones (mean over the seeds).
+        mask_sha256: of every seed's mask.
+        dev: what decides.
+        test: what is reported.
+        matches: whether it matches the dense model.
+        reason: why it does not; empty where it does.
+    """
+
+    round: int
+    remaining_percent: float
+    mask_sha256: tuple[str, ...]
+    dev: SetResult
+    test: SetResult
+    matches: bool
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return {
+            "round": self.round,
+            "remaining_percent": self.remaining_percent,
+            "mask_sha256": list(self.mask_sha256),
+            "matches": self.matches,
+            "reason": self.reason,
+            "dev": self.dev.to_dict(),
+            "test": self.test.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The outcome.
+
+    Attributes:
+        suite: test suite that is reported.
+        margin: largest difference that still matches, absolute WER.
+        seeds: training seed of each run.
+        tickets: every round, round 0 (dense) first.
+    """
+
+    suite: str
+    margin: float
+    seeds: tuple[int, ...]
+    tickets: tuple[Ticket, ...]
+
+    @property
+    def winning(self) -> tuple[Ticket, ...]:
+        """The tickets that match the dense model."""
+        return tuple(ticket for ticket in self.tickets if ticket.round > 0 and ticket.matches)
+
+    @property
+    def best(self) -> Ticket | None:
+        """The ticket with the lowest dev WER, whether it matches or not; of equals, the sparser."""
+        pruned = [ticket for ticket in self.tickets if ticket.round > 0]
+        return min(pruned, key=lambda ticket: (ticket.dev.wer.mean, ticket.remaining_percent), default=None)
+
+    @property
+    def extreme(self) -> Ticket | None:
+        """The sparsest winning ticket."""
+        return min(self.winning, key=lambda ticket: ticket.remaining_percent, default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON values; rates are fractions."""
+        return {
+            "suite": self.suite,
+            "margin": self.margin,
+            "seeds": list(self.seeds),
+            "winning": [ticket.round for ticket in self.winning],
+            "best": None if self.best is None else self.best.round,
+            "extreme": None if self.extreme is None else self.extreme.round,
+            "rounds": [ticket.to_dict() for ticket in self.tickets],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    remaining_percent: float
+    mask_sha256: str
+    dev: ErrorCounts
+    test: ErrorCounts
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    path: Path
+    config: dict[str, Any]
+    seed: int
+    rounds: dict[int, _Round]
+
+
+def select(
+    run_dirs: Sequence[Path],
+    *,
+    margin: float = DEFAULT_MARGIN,
+    suite: str = "clean",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Selection:
+    """Choose the winning, the best and the extreme ticket of a search on dev.
+
+    Args:
+        run_dirs: run folders; several are seeds of one configuration.
+        margin: a ticket matches only if its WER exceeds the dense model's by less than this, absolute, a fraction.
+        suite: test suite to report.
+        resamples: bootstrap resamples.
+        seed: of the resamples.
+
+    Raises:
+        ConfigError: an impossible margin.
+        RunError: a folder is no run, lacks its dense round, dev transcripts or the suite; or the runs are not seeds of
+            one configuration.
+        TextError: a transcript file is damaged, or the runs were evaluated on different utterances.
+    """
+    if not 0 <= margin <= _LARGEST_MARGIN:
+        raise ConfigError(
+            f"margin {margin:g} is {100 * margin:g} points of WER; it is a fraction between 0 and {_LARGEST_MARGIN}: "
+            f"{DEFAULT_MARGIN} is half a point"
+        )
+    runs = [_read_run(Path(path), suite) for path in run_dirs]
+    _check_seeds(runs)
+    numbers = sorted(set.intersection(*(set(run.rounds) for run in runs)))
+    left_out = sorted(set.union(*(set(run.rounds) for run in runs)) - set(numbers))
+    if left_out:
+        logger.warning("rounds %s are left out: not every run has them", ", ".join(map(str, left_out)))
+    tickets = []
+    for number in numbers:
+        rounds = [run.rounds[number] for run in runs]
+        dense = [] if number == 0 else [run.rounds[0] for run in runs]
+        dev = _measure([r.dev for r in rounds], [r.dev for r in dense], resamples, seed)
+        test = _measure([r.test for r in rounds], [r.test for r in dense], resamples, seed)
+        reason = "" if dev.difference is None else why_not(dev.difference, dev.over_seeds, margin)
+        remaining = aggregate([r.remaining_percent for r in rounds]).mean
+        tickets.append(Ticket(number, remaining, tuple(r.mask_sha256 for r in rounds), dev, test, not reason, reason))
+    return Selection(suite, margin, tuple(run.seed for run in runs), tuple(tickets))
+
+
+def why_not(difference: Difference, over_seeds: Aggregate | None, margin: float) -> str:
+    """Why a ticket does not match the dense model; empty where it does.
+
+    Args:
+        difference: WER of the ticket minus WER of the dense model, on dev.
+        over_seeds: the same over seeds, where there are several.
+        margin: absolute WER, a fraction.
+    """
+    bounds = difference.interval.bounds
+    if bounds is None:
+        return difference.interval.note
+    reasons = []
+    if bounds[0] > 0:
+        reasons.append("worse over utterances")
+    if over_seeds is not None and over_seeds.interval is not None and over_seeds.interval[0] > 0:
+        reasons.append("worse over seeds")
+    if difference.difference >= margin:
+        reasons.append("margin")
+    return ", ".join(reasons)
+
+
+def _measure(counts: list[ErrorCounts], dense: list[ErrorCounts], resamples: int, seed: int) -> SetResult:
+    rates = [one.wer for one in counts]
+    interval = wer_interval(counts[0], resamples=resamples, seed=seed) if len(counts) == 1 else None
+    if not dense:
+        return SetResult(aggregate(rates), interval, None, None, ())
+    pairs = list(zip(counts, dense, strict=True))
+    return SetResult(
+        wer=aggregate(rates),
+        interval=interval,
+        difference=mean_difference_interval(pairs, resamples=resamples, seed=seed),
+        over_seeds=aggregate_differences(rates, [one.wer for one in dense]),
+        mapsswe=tuple(mapsswe(one.realigned("nist"), other.realigned("nist")) for one, other in pairs),
+    )
+
+
+def _read_run(path: Path, suite: str) -> _Run:
+    config_file = path / "config.yaml"
+    try:
+        config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{path} is no run folder: {config_file} cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise RunError(f"{config_file} is not YAML ({error}); it is the file that the search wrote") from error
+    folders = {
+        int(match.group(1)): folder
+        for folder in path.glob("round_*")
+        if (match := re.fullmatch(r"round_(\d+)", folder.name)) and is_sealed(folder)
+    }
+    if 0 not in folders:
+        raise RunError(
+            f"{path} has no finished {RunFolder(path).round(0).name}, the dense model that tickets are compared with; "
+            "run the search first"
+        )
+    if len(folders) == 1:
+        raise RunError(f"{path} has the dense model only and no pruned round; run the search with --search.rounds 1+")
+    rounds = {number: _read_round(folder, suite) for number, folder in sorted(folders.items())}
+    return _Run(path, config, int(config.get("seed", 0)), rounds)
+
+
+def _read_round(folder: Path, suite: str) -> _Round:
+    metrics = read_json(folder / "metrics.json")
+    if suite not in metrics["test"]:
+        raise RunError(f"{folder} was not tested on suite '{suite}'; there are: {', '.join(metrics['test'])}")
+    return _Round(
+        metrics["remaining_percent"],
+        metrics["mask_sha256"],
+        _read_counts(folder, "dev", metrics["dev"]),
+        _read_counts(folder, suite, metrics["test"][suite]),
+    )
+
+
+def _read_counts(folder: Path, name: str, result: dict[str, Any]) -> ErrorCounts:
+    path = folder / "hypotheses" / f"{name}.tsv"
+    if not path.is_file():
+        raise RunError(
+            f"{path} is missing, and tickets are chosen on it: the round was made by a version that kept no "
+            f"transcripts of {name}; run the search again into a new folder (--run_dir)"
+        )
+    table = read_transcripts(path)
+    normalizer = result["normalizer"]
+    counts = count_errors(table.ids, table.references, table.hypotheses, normalizer, speakers=table.speakers)
+    if counts.wer != result["wer"]:
+        logger.warning(
+            "%s gives a WER of %.4f and metrics.json says %.4f: the file or the normalizer '%s' has changed since; "
+            "the file is used",
+            path,
+            counts.wer,
+            result["wer"],
+            normalizer,
+        )
+    return counts
+
+
+def _check_seeds(runs: list[_Run]) -> None:
+    if not runs:
+        raise ConfigError("no run folder was given")
+    first = runs[0]
+    for index, run in enumerate(runs[1:], start=1):
+        different = sorted(name for name in _differing(first.config, run.config) if name not in _PER_SEED)
+        if different:
+            raise RunError(
+                f"{first.path} and {run.path} are not seeds of one configuration: {', '.join(different)} differ; "
+                "select from each alone"
+            )
+        for other in runs[:index]:
+            if other.seed == run.seed:
+                raise RunError(
+                    f"{other.path} and {run.path} have the same seed {run.seed}, so they are no two samples; "
+                    "give runs with different --seed"
+                )
+
+
+def _differing(one: Any, other: Any, prefix: str = "") -> list[str]:
+    """Dotted names of the settings with two values; a setting that one version did not have yet is no difference."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        shared = [key for key in one if key in other]
+        return [name for key in shared for name in _differing(one[key], other[key], f"{prefix}.{key}".lstrip("."))]
+    return [] if one == other else [prefix]

@@ -1,0 +1,27 @@
+"""Aligned text columns for the terminal, and how rates are printed."""
+
+from collections.abc import Sequence
+
+
+def format_columns(header: Sequence[str], body: Sequence[Sequence[str]], left: int = 0) -> str:
+    """A header, a ruler and one line per row; the first ``left`` columns are flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+    ruler = ["-" * width for width in widths]
+    lines = []
+    for cells in (header, ruler, *body):
+        padded = [
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def percent(fraction: float | None, sign: bool = False) -> str:
+    """A fraction in per cent with two decimals, without the unit; ``-`` for None."""
+    return "-" if fraction is None else f"{100 * fraction:{'+' if sign else ''}.2f}"
+
+
+def percent_interval(bounds: Sequence[float] | None, sign: bool = False) -> str:
+    """[low, high] in per cent; ``-`` for None."""
+    return "-" if bounds is None else f"[{percent(bounds[0], sign)}, {percent(bounds[1], sign)}]"
