@@ -4,6 +4,7 @@ A *sealed folder* is one whose last-written file, ``done``, lists the size and S
 `sealed_folder` makes one; `is_sealed` says whether a folder has been finished; `verify_sealed` proves that it is whole.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -90,6 +91,18 @@ def sealed_folder(path: Path) -> Iterator[Path]:
         raise storage_error(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[bool]:
+    """Hold ``path`` against other processes; False where the file system knows no locks (some network ones)."""
+    with open(path, "w", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            locked = True
+        except OSError:
+            locked = False
+        yield locked
 
 
 def is_sealed(path: Path) -> bool:

@@ -209,7 +209,7 @@ def _reading(rows: Iterable[Utterance], where: str) -> Iterator[Utterance]:
 def _write(rows: Iterator[Utterance], where: str, path: Path, ids: HashFile) -> int:
     count = 0
     with path.open("wb") as file:
-        writer = ArrowWriter(features=FEATURES, stream=file)
+        writer = ArrowWriter(features=FEATURES, stream=file, writer_batch_size=_BATCH)
         while batch := list(islice(rows, _BATCH)):
             for utterance in batch:
                 if utterance.end <= utterance.start or utterance.start < 0:

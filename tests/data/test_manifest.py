@@ -39,6 +39,12 @@ def test_rows_come_back_in_order(tmp_path: Path) -> None:
     assert manifest.cache_files == [{"filename": str(tmp_path / "deep" / "m.arrow")}]
 
 
+def test_record_batches_are_large() -> None:
+    """Every one costs kilobytes of memory in each process that maps the file."""
+    manifest = build_manifest((row(f"u{number}") for number in range(25_000)), "x/y")
+    assert [len(batch) for batch in manifest.data.to_batches()] == [10_000, 10_000, 5_000]
+
+
 def test_more_rows_than_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BATCH", 3)
     rows = [row(f"u{number}") for number in range(10)]

@@ -48,7 +48,7 @@ def read(root: Path, split: str) -> Iterator[Utterance]:
     """
     corpus = f"tedlium/{split}"
     root = absolute(root)
-    folder = _split_folder(root, split, corpus)
+    folder = split_folder(root, split, corpus)
     talks = _talks(folder / "sph")
     transcripts = {file.stem: file for file in sorted((folder / "stm").glob("*.stm"))}
     for name in sorted(talks.keys() ^ transcripts.keys()):
@@ -75,7 +75,8 @@ def read(root: Path, split: str) -> Iterator[Utterance]:
     logger.info("%s: %d segments skipped that are gaps or not to be scored", corpus, skipped)
 
 
-def _split_folder(root: Path, split: str, corpus: str) -> Path:
+def split_folder(root: Path, split: str, corpus: str) -> Path:
+    """The folder of a release that holds the folders ``sph`` and ``stm`` of a split."""
     candidates = {
         "train": ["data", "train", "legacy/train"],
         "legacy-train": ["legacy/train"],

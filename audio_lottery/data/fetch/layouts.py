@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from audio_lottery.data.corpora._files import folders, listed
-from audio_lottery.data.corpora.tedlium import _split_folder
+from audio_lottery.data.corpora.tedlium import split_folder
 from audio_lottery.errors import CorpusError
 
 # The tables of a Common Voice release that are no split to train or test on unless they are named.
@@ -68,7 +68,7 @@ def _tedlium(folder: Path) -> tuple[Path, list[str], list[str]]:
 
 def _has_ted_split(root: Path, split: str) -> bool:
     try:
-        _split_folder(root, split, "tedlium")
+        split_folder(root, split, "tedlium")
     except CorpusError:
         return False
     return True

@@ -11,13 +11,13 @@ from typing import Any
 
 from audio_lottery.data.corpora import READERS
 from audio_lottery.data.corpora._files import absolute, listed
-from audio_lottery.data.corpora.mini import _lock
 from audio_lottery.data.fetch.catalogue import DEMAND, LIBRISPEECH, MUSAN, RIRS, TEDLIUM, Archive
 from audio_lottery.data.fetch.layouts import TED_SPLITS, find_splits
 from audio_lottery.data.fetch.noise import keep_demand, place
 from audio_lottery.data.fetch.sources import Source, everything, fetch_source, open_sources
 from audio_lottery.data.fetch.speech import prepare_split
 from audio_lottery.errors import CorpusError, storage_error
+from audio_lottery.storage import file_lock
 
 SPEECH = {"librispeech": "librispeech", "common-voice": "common_voice", "tedlium": "tedlium"}
 """Name on the command line → reader."""
@@ -72,7 +72,7 @@ def prepare_corpus(
     archives = _archives(corpus, splits, release) if download else []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _lock(out / ".lock"):  # of two processes one works and the other then finds everything done
+        with file_lock(out / ".lock"):  # of two processes one works and the other then finds everything done
             if corpus == "jsonl":
                 return _jsonl(sources, splits, out, force)
             keep = keep_demand if corpus == "demand" else everything

@@ -81,6 +81,7 @@ def test_a_file_that_changed_is_fetched_from_its_beginning(path: Path, if_range:
         server.files["a.tgz"], server.etag, server.cuts = BODY, '"v2"', []
         assert fetch(server, path) == SHA256
     assert path.read_bytes() == BODY
+    assert len(server.seen) == (3 if if_range else 4)  # where If-Range is respected, one request settles it
 
 
 def test_bytes_of_another_url_or_of_unknown_origin_are_not_continued(path: Path) -> None:

@@ -28,12 +28,11 @@ from audio_lottery.data.corpora import jsonl
 from audio_lottery.data.corpora._files import absolute
 from audio_lottery.data.corpora.hub.rows import StreamedUtterance, stream_split
 from audio_lottery.data.corpora.hub.source import HubSplit, find_commit
-from audio_lottery.data.corpora.mini import _lock as locked
 from audio_lottery.data.corpora.mini import default_root
 from audio_lottery.data.manifest import Utterance, build_manifest
 from audio_lottery.data.text import get_normalizer
 from audio_lottery.errors import AudioError, CorpusError, storage_error
-from audio_lottery.storage import SEAL, file_sha256, is_sealed, read_json, verify_sealed, write_json
+from audio_lottery.storage import SEAL, file_lock, file_sha256, is_sealed, read_json, verify_sealed, write_json
 
 MANIFEST = "manifest.jsonl"
 ORIGIN = "source.json"
@@ -162,7 +161,7 @@ def _keep(split: HubSplit, out: Path) -> Path:
     out = absolute(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with locked(out.with_name(f".{out.name}.lock")):
+        with file_lock(out.with_name(f".{out.name}.lock")):
             if is_sealed(out):
                 verify_sealed(out, f"remove {out} and run the command again")
                 _check_origin(split, out)

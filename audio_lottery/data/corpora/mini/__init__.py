@@ -7,20 +7,18 @@ is there. The same files, bit for bit, come out wherever eSpeak NG and libsndfil
 No torch here, and no import of the synthesising modules: eSpeak NG is GPL and is only ever loaded in its own process.
 """
 
-import fcntl
 import hashlib
 import importlib.util
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from audio_lottery.errors import CorpusError, storage_error
+from audio_lottery.storage import file_lock
 
 VERSION = 1
 """Goes up when a corpus changes; the cache folder's name carries it."""
@@ -96,7 +94,7 @@ def prepare_mini(root: Path | None = None, force: bool = False) -> MiniCorpora:
         raise CorpusError("the mini corpora need the extra 'mini': pip install 'audio-lottery[mini]'")
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(root.with_name(f"{root.name}.lock")) as locked:
+        with file_lock(root.with_name(f"{root.name}.lock")) as locked:
             if not force and _whole(root):  # made by another process while this one waited
                 return MiniCorpora(root)
             if locked:
@@ -143,18 +141,6 @@ def _refuse_strangers(root: Path) -> None:
         raise CorpusError(f"{root}: the mini corpora need a folder of their own, and this is a link or a file")
     if root.is_dir() and any(root.iterdir()) and not (root / _OWNED).exists():
         raise CorpusError(f"{root}: this folder holds other files; choose a new or empty folder for the mini corpora")
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[bool]:
-    """Hold ``path`` against other processes; False where the file system knows no locks (some network ones)."""
-    with open(path, "w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            locked = True
-        except OSError:
-            locked = False
-        yield locked
 
 
 def _make(root: Path) -> None:
