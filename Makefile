@@ -10,8 +10,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 demo: $(VENV)/.installed
 	$(BIN)/python recipes/w2v2_imp.py
 
+# One thread a process: the tests run on all cores side by side, and launch processes of their own.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
