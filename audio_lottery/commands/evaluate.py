@@ -3,14 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from accelerate.state import PartialState
 from jsonargparse import ArgumentError
 
 from audio_lottery.config import validate
-from audio_lottery.data.noise import parse_suites
 from audio_lottery.errors import ConfigError
-from audio_lottery.lottery.evaluate import evaluate_model
-from audio_lottery.report.evaluation import format_results, write_evaluation
 from audio_lottery.settings import make_parser, to_config
 
 
@@ -39,9 +35,17 @@ def main(arguments: list[str]) -> None:
     except ArgumentError as error:
         raise ConfigError(f"settings: {error}; --help lists all of them") from error
     if specs:
+        from audio_lottery.data.noise import parse_suites
+
         suites = parse_suites(specs, Path(config.data.root).expanduser())
         config = replace(config, evaluation=replace(config.evaluation, suites=suites))
     validate(config, training=False)
+    # Here and not above: they load torch, and a mistake in the settings should be told at once.
+    from accelerate.state import PartialState
+
+    from audio_lottery.lottery.evaluate import evaluate_model
+    from audio_lottery.report.evaluation import format_results, write_evaluation
+
     outcome = evaluate_model(checkpoint, config, stream=stream)
     if PartialState().is_main_process:
         print(format_results({name: evaluation.result for name, evaluation in outcome.items()}))

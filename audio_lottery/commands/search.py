@@ -2,12 +2,7 @@
 
 from pathlib import Path
 
-from accelerate.state import PartialState
-
 from audio_lottery.config import RunConfig
-from audio_lottery.lottery.search import search
-from audio_lottery.report.tables import format_table
-from audio_lottery.report.write import write_report
 from audio_lottery.settings import parse_config
 
 
@@ -18,6 +13,13 @@ def main(arguments: list[str]) -> None:
 
 def run_search(config: RunConfig) -> None:
     """Run a search, write ``summary.csv`` and the curve after every round, and print the table at the end."""
+    # Here and not above: they load torch, and a mistake in the settings should be told at once.
+    from accelerate.state import PartialState
+
+    from audio_lottery.lottery.search import search
+    from audio_lottery.report.tables import format_table
+    from audio_lottery.report.write import write_report
+
     rows = search(config, on_round=write_report)
     if PartialState().is_main_process:
         run_dir = Path(config.run_dir)

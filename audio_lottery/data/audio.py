@@ -12,13 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile as sf
-import torch
-from torchaudio.transforms import Resample
 
 from audio_lottery.errors import AudioError
+
+if TYPE_CHECKING:  # torch takes seconds to load, and most speech is at 16 kHz already
+    from torchaudio.transforms import Resample
 
 SAMPLE_RATE = 16_000
 
@@ -122,12 +124,16 @@ def read_audio(
 
 
 def _resample(samples: np.ndarray, old: int, new: int) -> np.ndarray:
+    import torch
+
     with torch.inference_mode():
         return _resampler(old, new)(torch.from_numpy(np.ascontiguousarray(samples))).numpy()
 
 
 @lru_cache(maxsize=64)
-def _resampler(old: int, new: int) -> Resample:
+def _resampler(old: int, new: int) -> "Resample":
+    from torchaudio.transforms import Resample
+
     # Building the filter costs more than applying it to an utterance.
     return Resample(old, new)
 

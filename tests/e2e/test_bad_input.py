@@ -169,7 +169,9 @@ def test_disk_full_while_saving(tmp_path, corpus):
 
 
 def test_command_line(command_line, tmp_path):
-    assert error_line(command_line("frobnicate")).endswith("there are search, evaluate, score, select, tune-decoder, prepare")
+    assert error_line(command_line("frobnicate")).endswith(
+        "there are search, evaluate, score, select, tune-decoder, prepare"
+    )
     assert "evaluate" in command_line("--help").stdout
     assert command_line().returncode == 2
     line = error_line(command_line("evaluate", str(tmp_path / "none"), "--data.root", str(tmp_path)))

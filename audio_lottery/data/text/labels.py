@@ -7,11 +7,13 @@ reported and never hidden.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-
-from transformers import Wav2Vec2Processor
+from typing import TYPE_CHECKING
 
 from audio_lottery.data.text.characters import show
 from audio_lottery.errors import ModelError, TextError
+
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class LabelEncoder:
     ids: Mapping[str, int]
 
     @classmethod
-    def from_processor(cls, processor: Wav2Vec2Processor) -> "LabelEncoder":
+    def from_processor(cls, processor: "Wav2Vec2Processor") -> "LabelEncoder":
         """The table of a processor's tokenizer.
 
         Special tokens are left out, so a literal ``|`` in a transcript is an unknown character and not a space. Lower
@@ -63,7 +65,7 @@ class LabelEncoder:
         return [self.ids[char] for char in text]
 
 
-def encode_labels(text: str, processor: Wav2Vec2Processor) -> list[int]:
+def encode_labels(text: str, processor: "Wav2Vec2Processor") -> list[int]:
     """Label ids of one normalised text (`LabelEncoder` builds its table once, for many).
 
     Raises:
@@ -72,7 +74,7 @@ def encode_labels(text: str, processor: Wav2Vec2Processor) -> list[int]:
     return LabelEncoder.from_processor(processor).encode(text)
 
 
-def out_of_vocabulary(texts: Iterable[tuple[str, str]], processor: Wav2Vec2Processor) -> dict[str, tuple[int, str]]:
+def out_of_vocabulary(texts: Iterable[tuple[str, str]], processor: "Wav2Vec2Processor") -> dict[str, tuple[int, str]]:
     """Count the characters that the vocabulary cannot write.
 
     Args:
@@ -91,7 +93,9 @@ def out_of_vocabulary(texts: Iterable[tuple[str, str]], processor: Wav2Vec2Proce
     return dict(sorted(found.items(), key=lambda item: (-item[1][0], item[0])))
 
 
-def check_vocabulary(texts: Iterable[tuple[str, str]], processor: Wav2Vec2Processor, where: str = "the corpus") -> None:
+def check_vocabulary(
+    texts: Iterable[tuple[str, str]], processor: "Wav2Vec2Processor", where: str = "the corpus"
+) -> None:
     """Refuse texts that the vocabulary cannot write.
 
     Args:

@@ -3,12 +3,14 @@
 import json
 import tempfile
 from pathlib import Path
-
-from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+from typing import TYPE_CHECKING
 
 from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.data.text.characters import show
 from audio_lottery.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Processor
 
 DEFAULT_CHARACTERS = "abcdefghijklmnopqrstuvwxyz'"
 
@@ -19,7 +21,7 @@ WORD_DELIMITER = "|"
 
 def build_processor(
     characters: str = DEFAULT_CHARACTERS, *, do_normalize: bool = True, return_attention_mask: bool = True
-) -> Wav2Vec2Processor:
+) -> "Wav2Vec2Processor":
     """A character-level CTC processor: ids 0 ``<pad>`` (the CTC blank), 1 ``<unk>``, 2 ``|``, then ``characters``.
 
     Ids follow the order of ``characters`` alone, so the same setting always builds the same vocabulary.
@@ -32,6 +34,8 @@ def build_processor(
     Raises:
         ConfigError: ``characters`` is empty, repeats a character, or holds white space or ``|``.
     """
+    from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+
     _check_characters(characters)
     tokens = [PAD_TOKEN, UNKNOWN_TOKEN, WORD_DELIMITER, *characters]
     # The tokenizer reads its vocabulary from a file only, at once, and writes its own copy in save_pretrained.

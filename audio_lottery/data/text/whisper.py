@@ -10,10 +10,12 @@ import hashlib
 import json
 from functools import cache
 from importlib.resources import files
-
-from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+from typing import TYPE_CHECKING
 
 from audio_lottery.errors import ConfigError
+
+if TYPE_CHECKING:  # transformers takes seconds to load, and `audio-lottery score` can do without
+    from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
 # Of the table as JSON with sorted keys: a WER must not change because another version of the package is installed.
 _SPELLINGS_SHA256 = "a9514fed7a5a462d97b9a7a2f93d38e7ec098ad2dd4171096b9d9e7b2a8ccdec"
@@ -38,12 +40,16 @@ def whisper_basic(text: str) -> str:
 
 
 @cache
-def _basic() -> BasicTextNormalizer:
+def _basic() -> "BasicTextNormalizer":
+    from transformers.models.whisper.english_normalizer import BasicTextNormalizer
+
     return BasicTextNormalizer()
 
 
 @cache
-def _english() -> EnglishTextNormalizer:
+def _english() -> "EnglishTextNormalizer":
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
     try:
         table = json.loads((files("whisper_normalizer") / "normalizers" / "english.json").read_text(encoding="utf-8"))
     except (ModuleNotFoundError, OSError, ValueError) as error:
