@@ -147,7 +147,7 @@ class EvaluationConfig:
 
     Args:
         suites: test conditions; each is run on the whole of data.test.
-        max_batch_seconds: padded audio of one evaluation batch, in seconds; none takes 24 on a CPU, whose caches more
+        max_batch_seconds: padded audio of one evaluation batch, in seconds; none takes 32 on a CPU, whose caches more
             would overflow, and 240 on a GPU.
         max_utterance_seconds: a longer test utterance stops the evaluation with its id: attention needs memory by the
             square of the length. Nothing is left out.

@@ -23,7 +23,7 @@ from audio_lottery.models.ctc import Recogniser
 READ_AHEAD = 2
 
 # Padded audio of a batch by kind of device. More overflows the caches of a CPU and is slower; a GPU wants much at once.
-BATCH_SECONDS = {"cpu": 24.0, "cuda": 240.0}
+BATCH_SECONDS = {"cpu": 32.0, "cuda": 240.0}
 
 T = TypeVar("T")
 
