@@ -41,9 +41,9 @@ def locale(tmp_path: Path) -> Path:
 
 def test_round_trip(locale: Path) -> None:
     corpus = read_corpus("common_voice", locale, "test")
-    assert corpus["id"][:] == sorted(SENTENCES)
+    assert corpus["id"][:] == list(SENTENCES), "in the order of the table"
     assert {row["id"]: row["text"] for row in corpus} == SENTENCES
-    assert corpus["speaker"][:] == [f"client{len(name)}" for name in sorted(SENTENCES)]
+    assert corpus["speaker"][:] == [f"client{len(name)}" for name in SENTENCES]
     assert set(corpus["corpus"]) == {"common_voice/test"}
     for row in corpus:
         assert Path(row["audio"]) == locale / "clips" / f"{row['id']}.mp3"

@@ -50,11 +50,11 @@ def test_round_trip(root: Path) -> None:
     corpus = read_corpus("jsonl", root, "train")
     columns = ("id", "start", "end", "text", "speaker")
     assert [tuple(row[name] for name in columns) for row in corpus] == [
-        ("a", 0.0, 2.0, "", "a"),
+        ("z", 0.0, 2.0, "naïve\u2028lines", "7"),
         ("b", 0.0, 2.0, "whole file", "b"),
         ("b-00000500", 0.5, 1.5, "a piece", "b-00000500"),
         ("b-00001500", 1.5, 2.0, "the rest", "b-00001500"),
-        ("z", 0.0, 2.0, "naïve\u2028lines", "7"),
+        ("a", 0.0, 2.0, "", "a"),
     ]
     assert set(corpus["corpus"]) == {"jsonl/train"}
     for row in corpus:

@@ -20,7 +20,9 @@ class _Row(NamedTuple):
 
 
 def read(root: Path, split: str) -> Iterator[Utterance]:
-    """The utterances of a split, by clip name; the id is the clip's name without ``.mp3``.
+    """The utterances of a split in the order of its table; none is held in memory.
+
+    The id is the clip's name without ``.mp3``.
 
     Durations are read from the clips, at about 1 ms each. ``clip_durations.tsv``, which some releases add, is not
     used: it is rounded, was measured with another decoder, and would let a damaged clip pass until it is trained on.
@@ -38,8 +40,7 @@ def read(root: Path, split: str) -> Iterator[Utterance]:
     if not tsv.is_file():
         found = sorted(file.stem for file in tsv.parent.glob("*.tsv"))
         raise CorpusError(f"{corpus}: no file {tsv}; splits there: {listed(found)}")
-    rows = sorted(_rows(tsv))
-    for row in tqdm(rows, desc=corpus, unit="clip", disable=None, leave=False):
+    for row in tqdm(_rows(tsv), desc=corpus, unit="clip", disable=None, leave=False):
         duration = probe(row.clip).duration
         yield Utterance(row.name, str(row.clip), 0.0, duration, row.sentence, row.client, duration, corpus)
 

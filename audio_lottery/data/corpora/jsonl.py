@@ -15,7 +15,7 @@ from audio_lottery.errors import CorpusError
 
 
 def read(root: Path, split: str) -> Iterator[Utterance]:
-    """The utterances of a JSON-lines manifest, by id.
+    """The utterances of a JSON-lines manifest, in its order; none is held in memory.
 
     Keys: ``audio_filepath`` (absolute, or relative to the manifest), ``text``; optionally ``duration`` and ``offset``
     in seconds (without a duration: up to the end of the file), ``id`` (else the audio file's stem, and the offset in
@@ -36,9 +36,8 @@ def read(root: Path, split: str) -> Iterator[Utterance]:
     if manifest is None:
         found = sorted(file.name for file in root.glob("*.json*"))
         raise CorpusError(f"{corpus}: no file {root / split}.jsonl; manifests there: {listed(found)}")
-    lines = tqdm(numbered_lines(manifest), desc=corpus, unit="line", disable=None, leave=False)
-    rows = [_parse(line, f"{manifest}:{number}", manifest.parent, corpus) for number, line in lines]
-    yield from sorted(rows, key=lambda row: row.id)
+    for number, line in tqdm(numbered_lines(manifest), desc=corpus, unit="line", disable=None, leave=False):
+        yield _parse(line, f"{manifest}:{number}", manifest.parent, corpus)
 
 
 def _parse(line: str, where: str, folder: Path, corpus: str) -> Utterance:
