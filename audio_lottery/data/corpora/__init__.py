@@ -1,8 +1,9 @@
 """One reader per corpus: official layout on disk in, manifest rows out.
 
 A reader is a function ``read(root, split)`` that yields `Utterance` objects with absolute paths, in an order that the
-files alone decide, and raises `CorpusError` or `AudioError` in one line that says which file (and line) is at fault. Two corpora need no
-reader: `prepared` maps manifests that were made before, and `hub` reads what is a table already; `load` knows them all.
+files alone decide, and raises `CorpusError` or `AudioError` in one line that says which file (and line) is at fault.
+Two corpora need no reader: `prepared` maps manifests that were made before, and `hub` reads what is a table already;
+`load` knows them all.
 """
 
 from collections.abc import Callable, Iterator
