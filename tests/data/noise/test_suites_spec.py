@@ -13,7 +13,7 @@ RECIPES = Path(__file__).parents[3] / "recipes" / "suites"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in ("musan/noise", "my rooms", "rir", "a+b", "simulated_rirs"):
+    for name in ("musan/noise", "my rooms", "rir", "a+b", "noise", "rirs"):
         (tmp_path / name).mkdir(parents=True)
     return tmp_path
 
