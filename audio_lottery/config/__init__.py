@@ -8,6 +8,7 @@ from audio_lottery.config.check import validate
 from audio_lottery.config.learning import (
     ModelConfig,
     PruningConfig,
+    RuleConfig,
     SearchConfig,
     SpecAugmentConfig,
     ThetaConfig,
@@ -31,6 +32,7 @@ __all__ = [
     "EvaluationConfig",
     "ModelConfig",
     "PruningConfig",
+    "RuleConfig",
     "RunConfig",
     "SearchConfig",
     "SpecAugmentConfig",

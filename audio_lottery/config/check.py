@@ -1,5 +1,7 @@
 """What the types of the settings cannot say."""
 
+from itertools import pairwise
+
 from audio_lottery.config.run import RunConfig
 from audio_lottery.config.speech import AugmentConfig
 from audio_lottery.errors import ConfigError
@@ -72,6 +74,48 @@ def _decoder_problems(config: RunConfig) -> list[str]:
     return [message for holds, message in checks if not holds]
 
 
+def _pruning_problems(config: RunConfig) -> list[str]:
+    pruning, rounds = config.pruning, config.search.rounds
+    targets, at_once = pruning.targets, pruning.method in ("mpi", "gmp", "parp", "parp_p")
+    falling = all(one > other for one, other in pairwise(targets))
+    checks = [
+        (0 < pruning.rate < 1, f"pruning.rate is {pruning.rate}; it must lie between 0 and 1"),
+        (all(0 < target <= 1 for target in targets) and falling, "pruning.targets must fall, each in (0, 1]"),
+        (not targets or len(targets) >= rounds, f"search.rounds is {rounds} and pruning.targets names {len(targets)}"),
+        (pruning.every >= 1, "pruning.every must be 1 or more"),
+        (0 <= pruning.begin < pruning.end <= 1, "pruning.begin and end must satisfy 0 <= begin < end <= 1"),
+        (pruning.stages >= 1, "pruning.stages must be 1 or more"),
+        (pruning.calibration >= 1, "pruning.calibration must be 1 or more"),
+        (pruning.finetune_lr > 0, "pruning.finetune_lr must be positive"),
+        (
+            not at_once or pruning.rewind == "theta",
+            f"pruning.method {pruning.method} starts from θ, so pruning.rewind must be theta, not {pruning.rewind}",
+        ),
+        (
+            pruning.method not in ("gmp", "parp", "parp_p") or pruning.score in ("magnitude", "lamp", "random"),
+            f"pruning.score {pruning.score} looks at a calibration set once; {pruning.method} prunes while weights "
+            "move: use magnitude, lamp or random",
+        ),
+        (
+            (pruning.rewind == "step") == (pruning.rewind_step is not None),
+            "pruning.rewind step and pruning.rewind_step go together",
+        ),
+        (
+            pruning.ticket is None or pruning.method == "imp",
+            "pruning.ticket brings its masks: pruning.method must be imp",
+        ),
+        (
+            pruning.control in ("none", "dense") or pruning.ticket is not None,
+            f"pruning.control {pruning.control} needs pruning.ticket, the run that it is the control of",
+        ),
+        (
+            pruning.control != "dense" or (pruning.ticket is None and pruning.rewind == "theta"),
+            "pruning.control dense trains θ without a mask: no pruning.ticket, and pruning.rewind theta",
+        ),
+    ]
+    return [message for holds, message in checks if not holds]
+
+
 def _augment_problems(section: str, augment: AugmentConfig) -> list[str]:
     low, high = augment.snr_db
     checks = [
@@ -88,13 +132,12 @@ def _augment_problems(section: str, augment: AugmentConfig) -> list[str]:
 
 def _training_problems(config: RunConfig) -> list[str]:
     checks = [
-        (0 < config.pruning.rate < 1, f"pruning.rate is {config.pruning.rate}; it must lie between 0 and 1"),
         (config.search.rounds >= 0, f"search.rounds is {config.search.rounds}; it must be 0 or more"),
         (bool(config.data.train), "data.train names no corpus"),
         (bool(config.data.dev), "data.dev names no corpus; the best model of a round is chosen there"),
         (bool(config.theta.dev) or not config.theta.train, "theta.train is set but theta.dev names no corpus"),
     ]
-    problems: list[str] = []
+    problems = _pruning_problems(config)
     sections = {"training": config.training} | ({"theta.training": config.theta.training} if config.theta.train else {})
     for section, training in sections.items():
         one_length = (training.max_steps is None) != (training.epochs is None)

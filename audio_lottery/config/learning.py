@@ -21,6 +21,8 @@ class ModelConfig:
         freeze_feature_encoder: do not train the convolutional front end (usual when fine-tuning pretrained
             wav2vec 2.0).
         overrides: fields of the transformers config to change, e.g. {hidden_dropout: 0.1}.
+        reset_head: draw the output layer anew for model.characters, whatever init brings; for a ticket that is trained
+            on a corpus with other characters.
     """
 
     init: str = "w2v2-mini"
@@ -30,6 +32,7 @@ class ModelConfig:
     attention: str | None = None
     freeze_feature_encoder: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
+    reset_head: bool = False
 
 
 @dataclass
@@ -112,27 +115,82 @@ class ThetaConfig:
 
 
 @dataclass
-class PruningConfig:
-    """What is pruned, and how much a round.
+class RuleConfig:
+    """How single layers differ from the rest.
 
     Args:
+        match: regular expression of parameter names.
+        dense: keep them whole; they stay in the scope and count.
+        floor: keep at least this density of each.
+    """
+
+    match: str
+    dense: bool = False
+    floor: float | None = None
+
+
+@dataclass
+class PruningConfig:
+    """What is pruned, when, and from where the survivors go on. docs/methods.md has a section for every method.
+
+    Args:
+        method: imp (train, prune, rewind, again), omp (one shot from the trained dense model), mpi (one shot from θ),
+            gmp (gradually while training), parp or parp_p (pruned weights go on training and are pruned again).
+        score: what makes a weight important: magnitude, lamp, random, taylor or wanda.
+        pattern: unstructured, block:RxC, nm:N:M, rows, columns or channels.
+        allocation: how the density is shared between layers: global, uniform, uniform_plus or erk.
+        rules: layers that differ.
         rate: share of the remaining weights that each round removes.
+        targets: densities of the rounds 1, 2, ... instead of rate; falling, each in (0, 1].
         include: regular expressions of parameter names; linear, convolution and recurrent weights that match
             are prunable.
         exclude: regular expressions of parameter names that stay dense; by default the CTC output layer.
+        rewind: where survivors go on from: theta (their values in θ), step (those after rewind_step steps of round 0),
+            random (a fresh draw of the initialisation), permuted (the values of θ, shuffled within each tensor), lr
+            (their trained values, with the schedule started again) or none (their trained values, at a small constant
+            learning rate).
+        rewind_step: optimiser step of rewind step.
+        finetune_lr: learning rate of rewind none, as a share of training.learning_rate.
+        every: gmp and parp: optimiser steps between two prunings.
+        begin: gmp: share of the steps before the first pruning.
+        end: gmp: share of the steps by which the density is reached.
+        stages: parp_p: densities between dense and the target, in equal steps.
+        start: mask file that round 0 starts from, instead of dense.
+        ticket: run folder whose masks are used, round by round, instead of making masks.
+        control: with ticket: random_layers (random masks with the ticket's layer densities), random_uniform (random
+            masks with its total), shuffled (each layer's mask shuffled). Without: dense (no pruning; round k trains as
+            long as rounds 0 to k together).
+        calibration: training utterances that taylor and wanda look at.
     """
 
+    method: Literal["imp", "omp", "mpi", "gmp", "parp", "parp_p"] = "imp"
+    score: Literal["magnitude", "lamp", "random", "taylor", "wanda"] = "magnitude"
+    pattern: str = "unstructured"
+    allocation: Literal["global", "uniform", "uniform_plus", "erk"] = "global"
+    rules: tuple[RuleConfig, ...] = ()
     rate: float = 0.2
+    targets: tuple[float, ...] = ()
     include: list[str] = field(default_factory=lambda: [".*"])
     exclude: list[str] = field(default_factory=lambda: [r"^lm_head\.", r"^ctc_head\."])
+    rewind: Literal["theta", "step", "random", "permuted", "lr", "none"] = "theta"
+    rewind_step: int | None = None
+    finetune_lr: float = 0.1
+    every: int = 20
+    begin: float = 0.0
+    end: float = 0.5
+    stages: int = 3
+    start: str | None = None
+    ticket: str | None = None
+    control: Literal["none", "random_layers", "random_uniform", "shuffled", "dense"] = "none"
+    calibration: int = 64
 
 
 @dataclass
 class SearchConfig:
-    """Iterative magnitude pruning.
+    """How far to search.
 
     Args:
-        rounds: rounds after the dense round 0; round k keeps (1 - rate)^k of the prunable weights.
+        rounds: rounds after the dense round 0; round k keeps (1 - rate)^k of the prunable weights, or targets[k - 1].
     """
 
     rounds: int = 5

@@ -9,11 +9,12 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from datasets import Dataset
 
 from audio_lottery import pruning
 from audio_lottery.config import RunConfig, SuiteConfig, TrainingConfig, validate
@@ -25,15 +26,16 @@ from audio_lottery.evaluation.decoding import make_decoder
 from audio_lottery.evaluation.suites import Transcripts, run_suite
 from audio_lottery.evaluation.transcripts import read_transcripts
 from audio_lottery.lottery.data import RunData, load_run_data
+from audio_lottery.lottery.masks import density_of, first_mask, policy_of, rehearse
 from audio_lottery.lottery.provenance import provenance
-from audio_lottery.lottery.rewind import rewind
+from audio_lottery.lottery.rewind import start_of_round
 from audio_lottery.lottery.run_folder import RunFolder
-from audio_lottery.models.ctc import Recogniser, load_folder, load_recogniser
-from audio_lottery.pruning import Mask, find_scope
+from audio_lottery.models.ctc import Recogniser, load_recogniser
+from audio_lottery.pruning import Mask
 from audio_lottery.settings import save_config
 from audio_lottery.storage import read_json, sealed_folder, write_json
-from audio_lottery.training.loop import Trainer, TrainingReport
-from audio_lottery.training.processes import finished, make_accelerator, require_same
+from audio_lottery.training.loop import Trainer
+from audio_lottery.training.processes import finished, make_accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +47,11 @@ Row = dict[str, Any]
 
 
 def search(config: RunConfig, on_round: Callable[[list[Row], Path], None] | None = None) -> list[Row]:
-    """Iterative magnitude pruning with rewinding to θ (Frankle & Carbin 2019; Ding et al. 2022, Audio Lottery).
+    """A search: train the dense model, then one sparser ticket a round (Frankle & Carbin 2019; Ding et al. 2022).
 
-    Round 0 trains the dense model from θ. Round k keeps the (1 - rate)^k · n largest weights of round k-1's model by
-    magnitude, puts the survivors back to their values in θ, and trains them with a fresh optimiser and schedule.
+    With the default method (iterative magnitude pruning) round k keeps the (1 - rate)^k · n largest weights of round
+    k-1's model, puts the survivors back to their values in θ, and trains them with a fresh optimiser and schedule.
+    `audio_lottery.lottery.masks` and `audio_lottery.lottery.rewind` say what the other methods do.
 
     Args:
         config: the whole run.
@@ -70,6 +73,9 @@ def search(config: RunConfig, on_round: Callable[[list[Row], Path], None] | None
     accelerator.wait_for_everyone()
     data = load_run_data(config, folder.data, accelerator)
     make_theta(config, folder, data, accelerator)
+    if accelerator.is_main_process:
+        rehearse(config, folder)
+    accelerator.wait_for_everyone()
     rows: list[Row] = []
     for number in range(config.search.rounds + 1):
         rows.append(summary_row(run_round(config, number, folder, data, accelerator)))
@@ -89,10 +95,8 @@ def make_theta(config: RunConfig, folder: RunFolder, data: RunData, accelerator:
     recogniser = load_recogniser(config.model, config.seed, training.specaugment if config.theta.train else None)
     report: dict[str, Any] | None = None
     if data.theta_train is not None and data.theta_dev is not None:
-        result = _train(
-            recogniser, config, training, data.theta_train, data.theta_dev, None, "theta", folder, accelerator
-        )
-        report = asdict(result)
+        trainer = _trainer(recogniser, config, training, data.theta_train, data.theta_dev, "theta", folder, accelerator)
+        report = asdict(trainer.run())
     if accelerator.is_main_process:
         with sealed_folder(path) as temporary:
             recogniser.save(temporary)
@@ -111,11 +115,23 @@ def run_round(
     if _finished(path, accelerator):
         return read_json(path / "metrics.json")
     stage = path.name
-    training = config.training
-    mask = _round_mask(config, number, folder, accelerator)
-    recogniser = rewind(folder.theta, mask, config.model, training.specaugment)
-    description = f"round {number} ({100 * mask.density():.1f} %)"
-    report = _train(recogniser, config, training, data.train, data.dev, mask, stage, folder, accelerator, description)
+    mask = first_mask(config, number, folder, data.train, accelerator)
+    recogniser = start_of_round(config, number, mask, folder)
+    trainer = _trainer(
+        recogniser,
+        config,
+        training_of(config, number),
+        data.train,
+        data.dev,
+        stage,
+        folder,
+        accelerator,
+        masking=policy_of(config, number, mask),
+        description=f"round {number} ({100 * density_of(config.pruning, number, mask.density()):.1f} %)",
+        **_late_rewinding(config, number, folder),
+    )
+    report = trainer.run()
+    mask = trainer.mask or mask
     trained = time.monotonic()
     pruning.apply(mask, recogniser.model)  # pruned weights that training left at -0.0 become +0.0
     dev, results, transcripts = _evaluate(recogniser, config, data, accelerator)
@@ -213,47 +229,52 @@ def _finished(path: Path, accelerator: Accelerator) -> bool:
     return finished(accelerator, path, remedy=f"remove {path} and the rounds after it to compute them again")
 
 
-def _round_mask(config: RunConfig, number: int, folder: RunFolder, accelerator: Accelerator) -> Mask:
-    """The mask of a round: made on the main process, read from its file by all, compared by hash."""
-    path = folder.work(folder.round(number).name) / "mask.safetensors"
-    if accelerator.is_main_process:
-        _make_mask(config, number, folder).save(path)
-    accelerator.wait_for_everyone()
-    mask = Mask.load(path)
-    require_same(accelerator, mask.sha256(), f"the mask of round {number}")
-    return mask
+def training_of(config: RunConfig, number: int) -> TrainingConfig:
+    """How a round is trained: as ``training`` says, but for fine-tuning and the dense model of equal budget."""
+    training = config.training
+    if number > 0 and config.pruning.rewind == "none":
+        return replace(
+            training,
+            learning_rate=training.learning_rate * config.pruning.finetune_lr,
+            warmup_ratio=0.0,
+            decay="constant",
+        )
+    if config.pruning.control == "dense":
+        steps, epochs = training.max_steps, training.epochs
+        return replace(
+            training,
+            max_steps=None if steps is None else steps * (number + 1),
+            epochs=None if epochs is None else epochs * (number + 1),
+        )
+    return training
 
 
-def _make_mask(config: RunConfig, number: int, folder: RunFolder) -> Mask:
-    source = folder.theta if number == 0 else folder.round(number - 1)
-    model = load_folder(source).model
-    if number == 0:
-        scope = find_scope(model, config.pruning.include, config.pruning.exclude)
-        write_json(folder.path / "scope.json", {"prunable": scope.names, "left_out": scope.left_out})
-        logger.info("%d tensors are prunable, %d are left out (scope.json)", len(scope.names), len(scope.left_out))
-        return Mask.dense(model, scope.names)
-    density = (1 - config.pruning.rate) ** number
-    return pruning.global_magnitude(model, density, among=Mask.load(source / "mask.safetensors"))
+def _late_rewinding(config: RunConfig, number: int, folder: RunFolder) -> dict[str, Any]:
+    if config.pruning.rewind != "step" or config.pruning.rewind_step is None:
+        return {}
+    point = folder.path / "rewind"
+    return {"late": (config.pruning.rewind_step, point)} if number == 0 else {"start": point}
 
 
-def _train(
+def _trainer(
     recogniser: Recogniser,
     config: RunConfig,
     training: TrainingConfig,
-    train: Any,
-    dev: Any,
-    mask: Mask | None,
+    train: Dataset,
+    dev: Dataset,
     stage: str,
     folder: RunFolder,
     accelerator: Accelerator,
+    *,
     description: str | None = None,
-) -> TrainingReport:
+    **masking: Any,
+) -> Trainer:
     augment = training.augment
     data = prepare_training(train, recogniser.processor, recogniser.frames, config.data, fastest=max(augment.speeds))
     if data.dropped:
         counts = ", ".join(f"{number} {reason}" for reason, number in data.dropped.items())
         logger.warning("%s: left out of training: %s", stage, counts)
-    trainer = Trainer(
+    return Trainer(
         recogniser,
         data,
         dev,
@@ -262,13 +283,12 @@ def _train(
         folder=folder.work(stage),
         seed=config.seed,
         normalizer=config.data.normalizer,
-        mask=mask,
         augment=make_augmenter(augment, Path(config.data.root).expanduser(), config.seed, data.manifest),
         num_workers=config.data.num_workers,
         description=description or stage,
         log_dir=folder.log(stage),
+        **masking,
     )
-    return trainer.run()
 
 
 def _mask_metrics(mask: Mask, recogniser: Recogniser) -> dict[str, Any]:

@@ -151,7 +151,11 @@ def _load(config: ModelConfig, seed: int, masking: dict[str, Any]) -> Recogniser
         return _ready(Recogniser(AutoModelForCTC.from_config(architecture), processor), config)
     try:
         model, report = AutoModelForCTC.from_pretrained(
-            **source, config=architecture, output_loading_info=True, dtype=torch.float32
+            **source,
+            config=architecture,
+            output_loading_info=True,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=config.reset_head,
         )
     except RuntimeError as error:  # transformers raises this for tensors whose shapes differ
         raise ModelError(
@@ -165,7 +169,23 @@ def _load(config: ModelConfig, seed: int, masking: dict[str, Any]) -> Recogniser
             f"the checkpoint '{config.init}' lacks {len(lost)} weights of {type(model).__name__} (first: {lost[0]}); "
             "they would be random"
         )
+    if config.reset_head:
+        _draw_head(model, config.init, report, seed)
     return _ready(Recogniser(model, processor), config)
+
+
+def _draw_head(model: PreTrainedModel, init: str, report: dict[str, Any], seed: int) -> None:
+    """Draw the output layer anew, whatever the checkpoint brought for it."""
+    other = sorted(name for name, *_ in report["mismatched_keys"] if not _MAY_BE_NEW.search(name))
+    if other:
+        raise ModelError(f"weights of '{init}' do not fit model.overrides: {', '.join(other[:5])}")
+    set_seed(seed)
+    for name, module in model.named_modules():
+        if name in ("lm_head", "ctc_head"):
+            module._is_hf_initialized = False
+            for parameter in module.parameters():
+                parameter._is_hf_initialized = False
+            model._init_weights(module)
 
 
 def load_folder(folder: Path) -> Recogniser:
@@ -185,6 +205,9 @@ def _load_processor(config: ModelConfig) -> tuple[Wav2Vec2Processor, bool]:
     """
     source = {"pretrained_model_name_or_path": config.init, "revision": config.revision}
     extractor = AutoFeatureExtractor.from_pretrained(**source)
+    if config.reset_head:
+        tokenizer = build_processor(config.characters).tokenizer
+        return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer), False
     try:
         tokenizer, own = AutoTokenizer.from_pretrained(**source), True
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,32 +1,55 @@
 """Masks: pure functions, tensors in, masks out. Knows nothing of speech.
 
-``find_scope`` says what may be pruned, ``global_magnitude`` makes a mask, ``apply`` puts it on a model, and
-``Enforcer`` holds it there during training.
+``find_scope`` says what may be pruned, ``prune`` makes a mask out of a score, a pattern and an allocation, ``apply``
+puts it on a model, and ``Enforcer`` (in a loop of one's own: ``enforce``) holds it there during training.
+``random_like``, ``random_uniform`` and ``shuffled`` make the masks to compare with.
 """
 
 from torch import nn
 
-from audio_lottery.pruning.enforce import Enforcer, apply, check
+from audio_lottery.pruning.allocation import ALLOCATIONS, Rule
+from audio_lottery.pruning.calibrate import MovementAccumulator, collect
+from audio_lottery.pruning.controls import random_like, random_uniform, shuffled
+from audio_lottery.pruning.distributed import broadcast_mask
+from audio_lottery.pruning.enforce import Enforcer, apply, check, clear_state, enforce
 from audio_lottery.pruning.mask import Mask
+from audio_lottery.pruning.patterns import Pattern, parse_pattern
+from audio_lottery.pruning.prune import prune
 from audio_lottery.pruning.scope import Scope, find_scope
-from audio_lottery.pruning.scores import magnitude
+from audio_lottery.pruning.scores import SCORES, Evidence, Score
 from audio_lottery.pruning.selection import exact_count, keep_largest
 
 __all__ = [
+    "ALLOCATIONS",
+    "SCORES",
     "Enforcer",
+    "Evidence",
     "Mask",
+    "MovementAccumulator",
+    "Pattern",
+    "Rule",
     "Scope",
+    "Score",
     "apply",
+    "broadcast_mask",
     "check",
+    "clear_state",
+    "collect",
+    "enforce",
     "exact_count",
     "find_scope",
     "global_magnitude",
     "keep_largest",
+    "parse_pattern",
+    "prune",
+    "random_like",
+    "random_uniform",
+    "shuffled",
 ]
 
 
 def global_magnitude(model: nn.Module, density: float, among: Mask) -> Mask:
-    """Keep the largest weights of the whole scope by absolute value (global magnitude pruning).
+    """Keep the largest weights of the whole scope by absolute value: `prune` with its defaults.
 
     Args:
         model: the trained model.
@@ -36,7 +59,4 @@ def global_magnitude(model: nn.Module, density: float, among: Mask) -> Mask:
     Raises:
         MaskError: the mask does not fit, the density is out of range, or a weight is NaN or infinite.
     """
-    among.check_fits(model)
-    parameters = dict(model.named_parameters())
-    scores = magnitude({name: parameters[name] for name in among})
-    return keep_largest(scores, exact_count(density, among.prunable), among)
+    return prune(model, density, among=among)

@@ -70,7 +70,7 @@ class Mask(Mapping[str, Tensor]):
     @property
     def kept(self) -> int:
         """How many of them it keeps."""
-        return sum(int(tensor.sum()) for tensor in self.values())
+        return sum(_count(tensor) for tensor in self.values())
 
     def density(self) -> float:
         """Kept / prunable, between 0 and 1."""
@@ -78,7 +78,7 @@ class Mask(Mapping[str, Tensor]):
 
     def per_tensor(self) -> dict[str, tuple[int, int]]:
         """Parameter name → (kept, prunable)."""
-        return {name: (int(tensor.sum()), tensor.numel()) for name, tensor in self.items()}
+        return {name: (_count(tensor), tensor.numel()) for name, tensor in self.items()}
 
     def sha256(self) -> str:
         """SHA-256 over names, shapes and bits; independent of the order of the tensors."""
@@ -99,10 +99,18 @@ class Mask(Mapping[str, Tensor]):
         Raises:
             MaskError: the masks have different names or shapes.
         """
-        self._require_same_tensors(other)
-        union = sum(int((tensor | other[name]).sum()) for name, tensor in self.items())
-        both = sum(int((tensor & other[name]).sum()) for name, tensor in self.items())
-        return both / union if union else 1.0
+        pairs = self._both_and_union(other).values()
+        return _iou(sum(both for both, _ in pairs), sum(union for _, union in pairs))
+
+    def overlap_per_tensor(self, other: "Mask") -> dict[str, float]:
+        """Intersection over union of the kept weights, parameter by parameter; 1 where both keep nothing.
+
+        Two independent random masks of densities p and q overlap by p·q / (p + q - p·q): compare with that.
+
+        Raises:
+            MaskError: the masks have different names or shapes.
+        """
+        return {name: _iou(both, union) for name, (both, union) in self._both_and_union(other).items()}
 
     def check_fits(self, model: nn.Module) -> None:
         """Compare names and shapes with the parameters of ``model``.
@@ -145,10 +153,22 @@ class Mask(Mapping[str, Tensor]):
         except (OSError, SafetensorError, ValueError) as error:
             raise MaskError(f"{path} cannot be read as a mask ({error}); the file is missing or damaged") from error
 
+    def _both_and_union(self, other: "Mask") -> dict[str, tuple[int, int]]:
+        self._require_same_tensors(other)
+        return {name: (_count(tensor & other[name]), _count(tensor | other[name])) for name, tensor in self.items()}
+
     def _require_same_tensors(self, other: "Mask") -> None:
         shapes = {name: tuple(tensor.shape) for name, tensor in self.items()}
         if shapes != {name: tuple(tensor.shape) for name, tensor in other.items()}:
             raise MaskError("the two masks are over different parameters or shapes and cannot be compared")
+
+
+def _count(tensor: Tensor) -> int:
+    return int(np.count_nonzero(tensor.numpy()))
+
+
+def _iou(both: int, union: int) -> float:
+    return both / union if union else 1.0
 
 
 def _pack(tensor: Tensor) -> np.ndarray:

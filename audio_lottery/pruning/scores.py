@@ -1,10 +1,213 @@
-"""How important a weight is: pure functions from weights to non-negative scores of the same shapes."""
+"""How important a weight is: pure functions from weights to scores of the same shapes; larger means keep.
 
-from collections.abc import Mapping
+Every score here looks at one tensor at a time, so calling it tensor by tensor gives the same numbers. A score of one's
+own is any function of the same signature; it is called once, with all tensors.
+"""
 
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
 from torch import Tensor
 
+from audio_lottery.errors import MaskError
+from audio_lottery.pruning.mask import Mask
+from audio_lottery.pruning.patterns import as_matrix
 
-def magnitude(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """|w| in float32, on the CPU (Han et al. 2015, arXiv:1506.02626)."""
-    return {name: weight.detach().abs().float().cpu() for name, weight in weights.items()}
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a score may look at besides the weights.
+
+    Attributes:
+        activations: parameter → ‖x_j‖₂ of every input feature j over a calibration set, flattened as the patterns
+            flatten the parameter: [in] for a linear layer, [in/groups·kernel] for a convolution.
+        saliency: parameter → |w · ∂L/∂w| accumulated over a calibration set, of the parameter's shape.
+        movement: parameter → -Σ lr · w · ∂L/∂w accumulated over training, signed, of the parameter's shape.
+        seed: of the random score.
+    """
+
+    activations: Mapping[str, Tensor] | None = None
+    saliency: Mapping[str, Tensor] | None = None
+    movement: Mapping[str, Tensor] | None = None
+    seed: int = 0
+
+
+Score = Callable[[Mapping[str, Tensor], Mask | None, Evidence], dict[str, Tensor]]
+
+
+def magnitude(
+    weights: Mapping[str, Tensor], among: Mask | None = None, evidence: Evidence | None = None
+) -> dict[str, Tensor]:
+    """|w| (Han et al. 2015, arXiv:1506.02626).
+
+    Raises:
+        MaskError: a weight is NaN or infinite.
+    """
+    return {name: torch.from_numpy(np.abs(_weight(name, weight).numpy())) for name, weight in weights.items()}
+
+
+def lamp(
+    weights: Mapping[str, Tensor], among: Mask | None = None, evidence: Evidence | None = None
+) -> dict[str, Tensor]:
+    """w_u² / Σ_{v ≥ u} w_v², weights of a tensor in ascending order of magnitude, equal ones in order of their index.
+
+    The share of a weight in what is left of its tensor when all smaller ones are gone (Lee et al. 2021,
+    arXiv:2010.07611); ranked globally, it chooses the layers' densities by itself. Sums are in float64. Weights that
+    ``among`` prunes are absent: they count in no sum and score 0. So do all weights of
+    a tensor of zeros, where the formula says 0/0.
+
+    Raises:
+        MaskError: a weight is NaN or infinite.
+    """
+
+    return {name: _lamp(_weight(name, weights[name]), None if among is None else among[name]) for name in weights}
+
+
+def random(
+    weights: Mapping[str, Tensor], among: Mask | None = None, evidence: Evidence | None = None
+) -> dict[str, Tensor]:
+    """Uniform random numbers in [0, 1), a function of (``evidence.seed``, name, shape) and of nothing else.
+
+    Raises:
+        MaskError: a weight is NaN or infinite.
+    """
+    seed = (evidence or Evidence()).seed
+    return {name: uniform(name, _weight(name, weight).shape, seed) for name, weight in weights.items()}
+
+
+def taylor(
+    weights: Mapping[str, Tensor], among: Mask | None = None, evidence: Evidence | None = None
+) -> dict[str, Tensor]:
+    """|w · ∂L/∂w| over a calibration set: how much the loss changes to first order when the weight is removed.
+
+    Molchanov et al. 2017, arXiv:1611.06440.
+
+    Raises:
+        MaskError: ``evidence.saliency`` is absent or does not fit, or a number is NaN, infinite or negative.
+    """
+    found = _evidence("taylor", "saliency", "|weight x gradient| on a calibration set", weights, evidence)
+    scores = {}
+    for name, weight in weights.items():
+        _weight(name, weight)
+        scores[name] = _same_shape(name, "saliency", found[name], weight)
+        if bool((scores[name] < 0).any()):
+            raise MaskError(f"evidence.saliency of '{name}' has negative numbers; it is a sum of absolute values")
+    return scores
+
+
+def wanda(
+    weights: Mapping[str, Tensor], among: Mask | None = None, evidence: Evidence | None = None
+) -> dict[str, Tensor]:
+    """|w_ij| · ‖x_j‖₂, the weight times the norm of its input feature (Sun et al. 2024, arXiv:2306.11695).
+
+    The paper compares weights within each output row only: `prune` does so with ``allocation="uniform"`` and pattern
+    ``unstructured``, and N:M patterns do so by nature. With other allocations the scores are compared between rows.
+
+    Raises:
+        MaskError: ``evidence.activations`` is absent or does not fit, or a number is NaN, infinite or negative.
+    """
+    found = _evidence("wanda", "activations", "the norms of every layer's inputs", weights, evidence)
+    scores = {}
+    for name, weight in weights.items():
+        matrix = as_matrix(_weight(name, weight))
+        norms = _finite(name, "evidence.activations", found[name].detach().to("cpu", torch.float32).reshape(-1))
+        if norms.numel() != matrix.shape[1]:
+            raise MaskError(
+                f"evidence.activations of '{name}' has {norms.numel()} numbers; its {matrix.shape[1]} inputs need one "
+                "each"
+            )
+        if bool((norms < 0).any()):
+            raise MaskError(f"evidence.activations of '{name}' has negative numbers; norms are none")
+        scores[name] = torch.from_numpy(np.abs(matrix.numpy()) * norms.numpy()).reshape(weight.shape)
+    return scores
+
+
+def movement(
+    weights: Mapping[str, Tensor], among: Mask | None = None, evidence: Evidence | None = None
+) -> dict[str, Tensor]:
+    """-Σ lr · w · ∂L/∂w over training: positive where training moved the weight away from zero.
+
+    Sanh et al. 2020, arXiv:2005.07683. Signed: a weight that moved towards zero ranks below one that stood still.
+
+    Raises:
+        MaskError: ``evidence.movement`` is absent or does not fit, or a number is NaN or infinite.
+    """
+    found = _evidence("movement", "movement", "-lr x weight x gradient summed over training", weights, evidence)
+    for name, weight in weights.items():
+        _weight(name, weight)
+    return {name: _same_shape(name, "movement", found[name], weight) for name, weight in weights.items()}
+
+
+SCORES: dict[str, Score] = {
+    "magnitude": magnitude,
+    "lamp": lamp,
+    "random": random,
+    "taylor": taylor,
+    "wanda": wanda,
+    "movement": movement,
+}
+
+
+def uniform(name: str, shape: torch.Size, seed: int, purpose: str = "score") -> Tensor:
+    """Uniform random float32 in [0, 1) of ``shape``, the same for the same (purpose, seed, name) on every machine."""
+    digest = hashlib.sha256(f"{purpose}:{seed}:{name}".encode()).digest()
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16])))
+    return torch.from_numpy(generator.random(tuple(shape), dtype=np.float32))
+
+
+def _lamp(weight: Tensor, kept: Tensor | None) -> Tensor:
+    values = np.abs(weight.numpy().reshape(-1))
+    scores = np.zeros(values.size, dtype=np.float32)
+    where = None if kept is None or bool(kept.all()) else np.flatnonzero(kept.numpy())
+    if where is not None:
+        values = values[where]
+    if values.any():  # else all sums are 0
+        order = _stable_order(values)
+        shares = values[order].astype(np.float64)
+        shares *= shares
+        shares /= np.cumsum(shares[::-1])[::-1]
+        scores[order if where is None else where[order]] = shares.astype(np.float32)
+    return torch.from_numpy(scores.reshape(tuple(weight.shape)))
+
+
+def _stable_order(values: np.ndarray) -> np.ndarray:
+    """Indices that sort non-negative float32 ``values`` ascending, equal ones by index.
+
+    Such floats sort like their bits, and torch sorts integers by radix, several times faster than floats.
+    """
+    return torch.sort(torch.from_numpy(values.view(np.int32)), stable=True).indices.numpy()
+
+
+def _weight(name: str, weight: Tensor) -> Tensor:
+    return _finite(name, "weights", weight.detach().to("cpu", torch.float32))
+
+
+def _finite(name: str, what: str, tensor: Tensor) -> Tensor:
+    values = tensor.numpy()
+    if values.size and not (values.min() > -np.inf and values.max() < np.inf):
+        raise MaskError(f"'{name}' has {what} that are NaN or infinite; the model that was trained has diverged")
+    return tensor
+
+
+def _evidence(
+    score: str, field: str, what: str, weights: Mapping[str, Tensor], evidence: Evidence | None
+) -> Mapping[str, Tensor]:
+    found: Mapping[str, Tensor] = getattr(evidence, field, None) or {}
+    missing = [name for name in weights if name not in found]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        maker = "MovementAccumulator in training" if field == "movement" else "collect on some batches"
+        raise MaskError(
+            f"score '{score}' needs evidence.{field} ({what}), which lacks {', '.join(missing[:3])}{more}; make "
+            f"it with pruning.{maker} and pass it as evidence"
+        )
+    return found
+
+
+def _same_shape(name: str, field: str, tensor: Tensor, weight: Tensor) -> Tensor:
+    if tensor.shape != weight.shape:
+        raise MaskError(f"evidence.{field} of '{name}' is {tuple(tensor.shape)}; the weight is {tuple(weight.shape)}")
+    return _finite(name, f"evidence.{field}", tensor.detach().to("cpu", torch.float32))

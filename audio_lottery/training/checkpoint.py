@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from audio_lottery.errors import RunError
+from audio_lottery.pruning import Mask
 from audio_lottery.storage import read_json, sealed_folder, write_json
 from audio_lottery.training.processes import finished
 
@@ -53,6 +54,7 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: Optimizer,
     best: dict[str, Tensor],
+    masks: dict[str, Mask],
     progress: Progress,
     accelerator: Accelerator,
 ) -> None:
@@ -67,16 +69,18 @@ def save_checkpoint(
         save_model(model, str(temporary / "model.safetensors"))
         save_file(_flat_state(optimizer), temporary / "optimizer.safetensors")
         save_file(best, temporary / "best.safetensors")
+        for name, mask in masks.items():
+            mask.save(temporary / f"mask_{name}.safetensors")
         write_json(temporary / "progress.json", asdict(progress))
 
 
 def load_checkpoint(
     folder: Path, model: nn.Module, optimizer: Optimizer, accelerator: Accelerator
-) -> tuple[Progress, dict[str, Tensor]] | None:
+) -> tuple[Progress, dict[str, Tensor], dict[str, Mask]] | None:
     """Load the checkpoint at ``folder`` into the model and the optimiser.
 
     Returns:
-        The progress and the best weights so far, or None where there is no checkpoint.
+        The progress, the best weights so far and the masks by name, or None where there is no checkpoint.
 
     Raises:
         RunError: the checkpoint is cut short or damaged, or was made by another number of processes.
@@ -93,7 +97,8 @@ def load_checkpoint(
     _restore_state(optimizer, load_file(folder / "optimizer.safetensors", device=str(accelerator.device)))
     if accelerator.scaler is not None and progress.scaler:
         accelerator.scaler.load_state_dict(progress.scaler)
-    return progress, load_file(folder / "best.safetensors")
+    masks = {file.stem.removeprefix("mask_"): Mask.load(file) for file in sorted(folder.glob("mask_*.safetensors"))}
+    return progress, load_file(folder / "best.safetensors"), masks
 
 
 def _flat_state(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -29,12 +29,13 @@ from audio_lottery.data.batching import (
     make_loader,
 )
 from audio_lottery.data.filters import TrainingData
-from audio_lottery.errors import ModelError
+from audio_lottery.errors import ModelError, RunError
 from audio_lottery.evaluation.transcribe import best_texts, transcribe
 from audio_lottery.evaluation.wer import score
 from audio_lottery.models.ctc import Recogniser, ctc_loss
-from audio_lottery.pruning import Enforcer, Mask
+from audio_lottery.pruning import Mask
 from audio_lottery.training.checkpoint import Progress, load_checkpoint, restore, save_checkpoint, snapshot
+from audio_lottery.training.masking import MaskKeeper, MaskPolicy
 from audio_lottery.training.processes import seed_step
 from audio_lottery.training.schedule import learning_rate_factor
 
@@ -94,11 +95,15 @@ class Trainer:
         folder: where checkpoints live; a checkpoint found there is continued.
         seed: seed of order, dropout and SpecAugment.
         normalizer: text normaliser of the dev WER.
-        mask: pruned weights stay exactly zero; None trains dense.
+        masking: which weights are kept while training; None trains dense. After `run`, ``mask`` is that of the model
+            that was kept.
         augment: changes the training audio; None leaves it as it is.
         num_workers: DataLoader workers.
         description: what the progress bar says.
         log_dir: TensorBoard folder.
+        late: keep a checkpoint of a step, to rewind to.
+        start: checkpoint of `late` that this training goes on from, under its own mask: late rewinding (Frankle et
+            al. 2020, arXiv:1912.05671) returns weights, optimiser, schedule and data order to that step.
     """
 
     def __init__(
@@ -112,11 +117,13 @@ class Trainer:
         folder: Path,
         seed: int,
         normalizer: str,
-        mask: Mask | None = None,
+        masking: MaskPolicy | None = None,
         augment: AudioTransform | None = None,
         num_workers: int = 0,
         description: str = "train",
         log_dir: Path | None = None,
+        late: tuple[int, Path] | None = None,
+        start: Path | None = None,
     ) -> None:
         self.recogniser = recogniser
         self.data = data
@@ -126,11 +133,13 @@ class Trainer:
         self.checkpoint = folder / "checkpoint"
         self.seed = seed
         self.normalizer = normalizer
-        self.mask = mask
+        self.mask: Mask | None = None
         self.augment = augment
         self.num_workers = num_workers
         self.description = description
         self.log_dir = log_dir
+        self.late = late
+        self.start = start
         self.batches = TrainingBatches(
             np.asarray(data.manifest["duration"]) / min(config.augment.speeds),
             config.max_batch_seconds,
@@ -141,6 +150,7 @@ class Trainer:
         self.micro_steps_per_epoch = len(self.batches.epoch(0))
         steps = config.max_steps or round((config.epochs or 0) * self.micro_steps_per_epoch / config.accumulation_steps)
         self.total_steps = max(1, steps)
+        self.keeper = MaskKeeper(masking, recogniser.model, accelerator, self.total_steps)
 
     def run(self) -> TrainingReport:
         """Train, or continue training, to the end.
@@ -155,12 +165,16 @@ class Trainer:
         model.to(accelerator.device)
         optimizer = accelerator.prepare(_make_optimizer(model, self.config))
         module = accelerator.prepare_model(_LossModule(self.recogniser))
-        enforcer = None if self.mask is None else Enforcer(self.mask, model)
         best: dict[str, Tensor] = {}
+        masks: dict[str, Mask] = {}
         progress = Progress(world_size=accelerator.num_processes)
         resumed = load_checkpoint(self.checkpoint, model, optimizer.optimizer, accelerator)
         if resumed is not None:
-            progress, best = resumed
+            progress, best, masks = resumed
+        keeper = self.keeper
+        keeper.start(masks.get("now"))
+        if resumed is None and self.start is not None:
+            progress = self._start_late(optimizer.optimizer)
         started = time.monotonic() - progress.seconds
         bar = tqdm(
             total=self.total_steps,
@@ -174,7 +188,8 @@ class Trainer:
             writer = SummaryWriter(str(self.log_dir), purge_step=progress.step)
         micro_batches = self._micro_batches(progress.micro_step)
         while progress.step < self.total_steps:
-            loss, norm = self._step(module, optimizer, enforcer, micro_batches, progress)
+            keeper.before_step(progress.step)
+            loss, norm = self._step(module, optimizer, micro_batches, progress)
             bar.update()
             if writer is not None and progress.step % self.config.log_every == 0:
                 writer.add_scalar("train/loss", loss, progress.step)
@@ -184,20 +199,27 @@ class Trainer:
             if last or progress.step % self.config.eval_every == 0:
                 if self._evaluate(progress):
                     best = snapshot(model)
+                    masks = {"best": keeper.mask} if keeper.mask is not None else {}
                 if writer is not None:
                     writer.add_scalar("dev/wer", progress.history[-1]["wer"], progress.step)
                 if accelerator.is_main_process:
                     self._log_evaluation(progress, loss)
                 bar.set_postfix(loss=f"{loss:.3f}", dev_wer=f"{progress.history[-1]['wer']:.3f}")
+            if self.late is not None and progress.step == self.late[0]:
+                self._keep_late(optimizer.optimizer, progress)
             if last or progress.step % self.config.save_every == 0:
                 progress.seconds = time.monotonic() - started
                 if accelerator.is_main_process:
-                    save_checkpoint(self.checkpoint, model, optimizer.optimizer, best, progress, accelerator)
+                    now = {"now": keeper.mask} if keeper.mask is not None else {}
+                    save_checkpoint(
+                        self.checkpoint, model, optimizer.optimizer, best, masks | now, progress, accelerator
+                    )
                 accelerator.wait_for_everyone()
         bar.close()
         if writer is not None:
             writer.close()
         restore(model, best)
+        self.mask = masks.get("best")
         if self.mask is not None:
             pruning.check(self.mask, model)
         accelerator.free_memory(module, optimizer)
@@ -212,6 +234,24 @@ class Trainer:
             dropped=self.data.dropped,
             seconds=progress.seconds,
         )
+
+    def _keep_late(self, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """The checkpoint of a step as a rewind point: no best model, no history."""
+        if self.late is not None and self.accelerator.is_main_process:
+            point = Progress(progress.step, progress.micro_step, progress.world_size)
+            save_checkpoint(self.late[1], self.recogniser.model, optimizer, {}, {}, point, self.accelerator)
+        self.accelerator.wait_for_everyone()
+
+    def _start_late(self, optimizer: torch.optim.Optimizer) -> Progress:
+        """Go on from the rewind point, weights and moments outside the mask at zero."""
+        model = self.recogniser.model
+        loaded = None if self.start is None else load_checkpoint(self.start, model, optimizer, self.accelerator)
+        if loaded is None:
+            raise RunError(f"the rewind point {self.start} is missing; remove round_00 to train it again")
+        if self.keeper.mask is not None:
+            pruning.apply(self.keeper.mask, model)
+            pruning.clear_state(self.keeper.mask, model, optimizer)
+        return loaded[0]
 
     def _log_evaluation(self, progress: Progress, loss: float) -> None:
         latest = progress.history[-1]
@@ -236,7 +276,6 @@ class Trainer:
         self,
         module: nn.Module,
         optimizer: Any,
-        enforcer: Enforcer | None,
         micro_batches: Iterator[Batch],
         progress: Progress,
     ) -> tuple[float, float]:
@@ -261,15 +300,13 @@ class Trainer:
                 # DDP averages gradients over processes; the loss is the mean over the utterances of all of them.
                 accelerator.backward(loss * (accelerator.num_processes / utterances))
             total += loss.detach()
-        if enforcer is not None:
-            enforcer.mask_gradients()
+        self.keeper.mask_gradients()
         norm = float(accelerator.clip_grad_norm_(module.parameters(), config.max_grad_norm))
         mean_loss = float(accelerator.reduce(total, "sum")) / utterances
         finite = bool(np.isfinite(norm) and np.isfinite(mean_loss))
         if finite or accelerator.scaler is not None:  # the fp16 scaler skips the step itself and lowers its scale
             optimizer.step()
-        if enforcer is not None:
-            enforcer.mask_weights()
+        self.keeper.mask_weights()
         progress.step += 1
         progress.micro_step += len(window)
         progress.nonfinite_in_a_row = 0 if finite else progress.nonfinite_in_a_row + 1
@@ -301,8 +338,7 @@ class Trainer:
 
     def _evaluate(self, progress: Progress) -> bool:
         """Dev WER of the current weights; returns whether they are the best so far (WER, then CER)."""
-        if self.mask is not None:
-            pruning.check(self.mask, self.recogniser.model)
+        self.keeper.before_evaluation(progress.step)
         hypotheses = transcribe(
             self.recogniser,
             self.dev,
@@ -313,6 +349,8 @@ class Trainer:
         )
         result = score(self.dev["id"], self.dev["text"], best_texts(hypotheses), self.normalizer).to_dict()
         progress.history.append({"step": progress.step, "wer": result["wer"], "cer": result["cer"]})
+        if not self.keeper.may_keep(progress.step):
+            return False
         best = progress.best_dev
         if best and (result["wer"], result["cer"]) >= (best["wer"], best["cer"]):
             return False

@@ -83,3 +83,15 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     save_file({"w": torch.ones(2)}, path)
     with pytest.raises(MaskError, match="not a mask file"):
         Mask.load(path)
+
+
+def test_overlap_per_tensor():
+    a = Mask(
+        {"w": torch.tensor([True, True, False, False]), "v": torch.tensor([True, False]), "u": torch.tensor([False])}
+    )
+    b = Mask(
+        {"w": torch.tensor([True, False, True, False]), "v": torch.tensor([True, False]), "u": torch.tensor([False])}
+    )
+    assert a.overlap_per_tensor(b) == {"w": 1 / 3, "v": 1.0, "u": 1.0}
+    with pytest.raises(MaskError, match="different parameters"):
+        a.overlap_per_tensor(Mask({"w": torch.tensor([True])}))

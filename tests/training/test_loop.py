@@ -16,6 +16,7 @@ from audio_lottery.models.ctc import load_recogniser
 from audio_lottery.pruning import Mask, find_scope, global_magnitude
 from audio_lottery.training import checkpoint, loop
 from audio_lottery.training.loop import Trainer
+from audio_lottery.training.masking import Fixed
 from audio_lottery.training.processes import make_accelerator
 from tests.conftest import TINY_MODEL
 
@@ -44,7 +45,10 @@ def make_trainer(root: Path, folder: Path, config: TrainingConfig = CONFIG, mask
         names = find_scope(recogniser.model).names
         ticket = global_magnitude(recogniser.model, 0.3, among=Mask.dense(recogniser.model, names))
         pruning.apply(ticket, recogniser.model)
-    return Trainer(recogniser, data, dev, config, accelerator, folder=folder, seed=11, normalizer="basic", mask=ticket)
+    masking = None if ticket is None else Fixed(ticket)
+    return Trainer(
+        recogniser, data, dev, config, accelerator, folder=folder, seed=11, normalizer="basic", masking=masking
+    )
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -63,10 +67,10 @@ def run_until_killed(trainer: Trainer, die_at: int, monkeypatch: pytest.MonkeyPa
     """Run ``trainer`` until ``die_at`` steps are done, and no further."""
     step = Trainer._step
 
-    def dying(self, module, optimizer, enforcer, batches, progress):
+    def dying(self, module, optimizer, batches, progress):
         if progress.step == die_at:
             raise Killed
-        return step(self, module, optimizer, enforcer, batches, progress)
+        return step(self, module, optimizer, batches, progress)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", dying)

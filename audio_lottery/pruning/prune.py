@@ -1,0 +1,361 @@
+"""`prune`: score × pattern × allocation → mask."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audio_lottery.errors import MaskError
+from audio_lottery.pruning.allocation import Layer, Rule, allocate, check_allocation, match_rules, share
+from audio_lottery.pruning.distributed import full_parameters
+from audio_lottery.pruning.mask import Mask
+from audio_lottery.pruning.patterns import Blocks, NofM, Pattern, as_matrix, parse_pattern
+from audio_lottery.pruning.scope import find_scope
+from audio_lottery.pruning.scores import SCORES, Evidence, Score, wanda
+from audio_lottery.pruning.selection import (
+    Size,
+    check_density,
+    exact_count,
+    in_threads,
+    keep_in_rows,
+    keep_largest,
+)
+
+_EVERYTHING = (".*",)
+
+
+@torch.no_grad()
+def prune(
+    model: nn.Module,
+    density: float,
+    *,
+    score: str | Score = "magnitude",
+    pattern: str | Pattern = "unstructured",
+    allocation: str = "global",
+    among: Mask | None = None,
+    include: Sequence[str] = _EVERYTHING,
+    exclude: Sequence[str] = (),
+    rules: Sequence[Rule] = (),
+    evidence: Evidence | None = None,
+    seed: int = 0,
+    min_per_tensor: int = 1,
+) -> Mask:
+    """The mask that keeps a share of the prunable weights of any torch model. The model is not changed.
+
+    Counts are exact. Unstructured masks keep ⌊density·n + ½⌋ of n prunable weights. Patterns whose groups all have one
+    size g keep the nearest number of groups; where sizes differ (rows of matrices of different widths, blocks at an
+    edge), the best groups are kept until their number of weights is nearest to what was asked, in the whole model
+    (``global``) or in each layer (other allocations). N:M patterns keep exactly N of every M.
+
+    No layer loses all its weights: where the global ranking would leave a layer with fewer than ``min_per_tensor``
+    weights (or groups), its best ones are kept and the last of the ranking give way. Layers that ``among`` has emptied
+    stay empty.
+
+    Args:
+        model: on any device; the work is done on the CPU, with as many threads as torch uses. The parameters of a
+            model that is sharded (FSDP2) are gathered: every process must call, and every process gets the same mask.
+        density: kept / prunable, in (0, 1]; prunable is the scope. For N:M it must be N/M.
+        score: how important a weight is: magnitude, lamp, random, taylor, wanda, movement, or a function like them.
+        pattern: what is pruned as a whole: unstructured, block:1x4, nm:2:4, rows, columns, channels.
+        allocation: where: global, uniform, uniform_plus, erk. LAMP is score lamp with allocation global.
+        among: the mask so far. It gives the scope, and only weights it keeps may be kept, so masks only shrink.
+        include: regular expressions for the scope; see `find_scope`. Together with ``among`` they may not leave out
+            what it decides over.
+        exclude: regular expressions that take parameters out of the scope; as ``include``.
+        rules: layers to keep dense, or above a density; see `Rule`.
+        evidence: what taylor, wanda and movement look at; see `Evidence`.
+        seed: of the random score (also ``evidence.seed``).
+        min_per_tensor: weights (or groups, for patterns) that every layer keeps; 0 lets layers go.
+
+    Raises:
+        MaskError: an unknown name; a density that is out of range, below what layers and rules need or above what
+            ``among`` has; a pattern that does not fit a layer or the mask so far; NaN or infinite weights; evidence
+            that is missing or does not fit.
+    """
+    check_density(density)
+    check_allocation(allocation)
+    function = _score(score)
+    shape = parse_pattern(pattern) if isinstance(pattern, str) else pattern
+    parameters = _parameters(model, among, include, exclude)
+    seen = _with_seed(evidence or Evidence(), seed)
+    dense, floors = match_rules(rules, list(parameters))
+    job = _Job(parameters, among, function, seen, dense, floors, min_per_tensor)
+    if isinstance(shape, NofM):
+        return _prune_n_of_m(job, shape, density, allocation)
+    return _prune_blocks(job, shape, density, allocation)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What both kinds of pattern need."""
+
+    weights: dict[str, Tensor]
+    among: Mask | None
+    score: Score
+    evidence: Evidence
+    dense: set[str]
+    floors: dict[str, float]
+    min_per_tensor: int
+
+    @property
+    def free(self) -> list[str]:
+        """The layers that are ranked: not kept dense by a rule, and not emptied by the mask so far."""
+        gone = (
+            set() if self.among is None else {name for name, (kept, _) in self.among.per_tensor().items() if not kept}
+        )
+        return [name for name in self.weights if name not in self.dense and name not in gone]
+
+    def scores(self, names: Sequence[str]) -> Mapping[str, Tensor]:
+        """Scores of the named layers, checked."""
+        weights = {name: self.weights[name] for name in names}
+        scores = self.score(weights, self.among, self.evidence)
+        for name, weight in weights.items():
+            found = scores.get(name)
+            if (
+                found is None
+                or found.shape != weight.shape
+                or found.dtype != torch.float32
+                or found.device.type != "cpu"
+            ):
+                raise MaskError(
+                    f"the score gives no float32 scores on the CPU of shape {tuple(weight.shape)} for '{name}'"
+                )
+        return scores
+
+    def for_each(self, names: Sequence[str], function: Callable[[str, Tensor], Tensor]) -> dict[str, Tensor]:
+        """Name → function(name, scores). Built-in scores are made and used up one tensor at a time."""
+        names = list(names)
+        if self.score in SCORES.values():
+            made = in_threads(lambda name: function(name, self.scores([name])[name]), names)
+        else:
+            scores = self.scores(names)
+            made = in_threads(lambda name: function(name, scores[name]), names)
+        return dict(zip(names, made, strict=True))
+
+    def assemble(self, chosen: Mapping[str, Tensor]) -> Mask:
+        """The mask of all layers: those chosen, dense ones as they were, emptied ones empty."""
+        tensors = {}
+        for name, weight in self.weights.items():
+            if name in chosen:
+                tensors[name] = chosen[name]
+            elif self.among is not None:
+                tensors[name] = self.among[name].clone()
+            else:
+                tensors[name] = torch.ones(weight.shape, dtype=torch.bool)
+        return Mask(tensors)
+
+
+def _prune_n_of_m(job: _Job, pattern: NofM, density: float, allocation: str) -> Mask:
+    if abs(density - pattern.density) > 1e-9:
+        raise MaskError(
+            f"pattern '{pattern.spec}' has density {pattern.density:g} and {density:g} was asked; ask for "
+            f"{pattern.density:g}, or for another N:M"
+        )
+    if allocation not in ("global", "uniform"):
+        raise MaskError(
+            f"pattern '{pattern.spec}' fixes every layer's density at {pattern.density:g}, so allocation "
+            f"'{allocation}' has nothing to decide; use global or uniform"
+        )
+    for name, floor in job.floors.items():
+        if floor > pattern.density + 1e-9:
+            raise MaskError(
+                f"the rule for '{name}' asks for a density of {floor:g} and pattern '{pattern.spec}' keeps "
+                f"{pattern.density:g}; keep the layer dense, or choose another N:M"
+            )
+    for name in job.free:
+        pattern.check(name, job.weights[name].shape)
+
+    def select(name: str, scores: Tensor) -> Tensor:
+        return pattern.select(name, scores, None if job.among is None else job.among[name])
+
+    return job.assemble(job.for_each(job.free, select))
+
+
+def _prune_blocks(job: _Job, pattern: Blocks, density: float, allocation: str) -> Mask:
+    free = job.free
+    for name in free:
+        pattern.check(name, job.weights[name].shape)
+    sizes = {name: pattern.sizes(job.weights[name].shape) for name in free}
+    groups = None if job.among is None else {name: pattern.whole(name, job.among[name]) for name in free}
+    unit = _common_size(sizes)
+    if unit:
+        sizes = dict.fromkeys(free, 1)
+    layers = [_layer(job, name, sizes[name], unit or 1, None if groups is None else groups[name]) for name in free]
+    total = _total(job, density, layers, unit or 1)
+    ranking = _Ranking(*_group_scores(job, pattern, free), groups, sizes)
+    if allocation == "global":
+        chosen = _global(ranking, layers, total)
+    else:
+        shapes = {name: tuple(weight.shape) for name, weight in job.weights.items()}
+        counts = allocate(allocation, layers, total, shapes)
+        by_row = job.score is wanda and allocation == "uniform" and pattern.single
+        chosen = {
+            layer.name: _in_rows(ranking, layer, counts[layer.name])
+            if by_row
+            else ranking.best(layer, counts[layer.name])
+            for layer in layers
+            if counts[layer.name]
+        }
+    for layer in layers:
+        if layer.name not in chosen:
+            chosen[layer.name] = torch.zeros(ranking.scores[layer.name].shape, dtype=torch.bool)
+    return job.assemble({name: pattern.expand(kept, job.weights[name].shape) for name, kept in chosen.items()})
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """Scores of groups as matrices, and what selection has to know of them."""
+
+    scores: Mapping[str, Tensor]
+    absolute: bool
+    groups: Mapping[str, Tensor] | None
+    sizes: Mapping[str, Size]
+
+    def best_of(self, names: Sequence[str], keep: int, least: int = 0) -> Mask:
+        """The best groups of the named layers together."""
+        scores = {name: self.scores[name] for name in names}
+        return keep_largest(scores, keep, self.groups, absolute=self.absolute, sizes=self.sizes, least=least)
+
+    def best(self, layer: Layer, keep: int) -> Tensor:
+        """The best groups of one layer."""
+        return self.best_of([layer.name], keep, layer.least)[layer.name]
+
+    def weigh(self, name: str, chosen: Tensor) -> int:
+        """How many weights (or groups of the common size) the chosen groups are."""
+        size = self.sizes[name]
+        mask = chosen.reshape(-1).numpy()
+        return int(np.count_nonzero(mask)) * size if isinstance(size, int) else int(size[mask].sum())
+
+
+def _global(ranking: _Ranking, layers: Sequence[Layer], total: int) -> dict[str, Tensor]:
+    """Rank all layers together; layers that get less than they must keep get that, and the others are ranked again."""
+    chosen: dict[str, Tensor] = {}
+    free = list(layers)
+    while free:
+        need = sum(layer.least for layer in free)
+        if total < max(need, 1):
+            raise MaskError(
+                f"cannot keep at least one group and every floor in each layer: {total} weights are left for "
+                f"{len(free)} layers that need {need}; ask for a higher density or change the rules"
+            )
+        mask = ranking.best_of([layer.name for layer in free], total)
+        short = [layer for layer in free if ranking.weigh(layer.name, mask[layer.name]) < layer.least]
+        if not short:
+            chosen.update(mask)
+            break
+        for layer in short:
+            chosen[layer.name] = ranking.best(layer, layer.least)
+            total -= ranking.weigh(layer.name, chosen[layer.name])
+        free = [layer for layer in free if layer not in short]
+    return chosen
+
+
+def _in_rows(ranking: _Ranking, layer: Layer, count: int) -> Tensor:
+    scores = ranking.scores[layer.name]
+    allowed = None if ranking.groups is None else ranking.groups[layer.name]
+    rows, columns = scores.shape
+    available = [columns] * rows if allowed is None else [int(n) for n in allowed.sum(dim=1)]
+    counts = share(count, [1] * rows, [0] * rows, available)
+    return keep_in_rows(scores, np.array(counts), allowed)
+
+
+def _group_scores(job: _Job, pattern: Blocks, names: Sequence[str]) -> tuple[dict[str, Tensor], bool]:
+    """Scores of the groups, and whether selection still has to take their absolute values."""
+    if job.score is SCORES["magnitude"] and pattern.single:  # |w| of the whole model need not be in memory
+        return {name: as_matrix(job.weights[name]) for name in names}, True
+    return job.for_each(names, pattern.reduce), False
+
+
+def _layer(job: _Job, name: str, size: Size, unit: int, groups: Tensor | None) -> Layer:
+    shape = tuple(job.weights[name].shape)
+    whole = job.weights[name].numel() // unit
+    mask = None if groups is None else groups.reshape(-1).numpy()
+    if isinstance(size, int):
+        available = whole if mask is None else int(np.count_nonzero(mask)) * size
+        smallest = size
+    else:
+        present = size if mask is None else size[mask]
+        available, smallest = int(present.sum()), int(present.min())
+    least = min(job.min_per_tensor * smallest, available)
+    if name in job.floors:
+        floor = -(-exact_count(job.floors[name], job.weights[name].numel()) // unit)
+        if floor > available:
+            raise MaskError(
+                f"the rule for '{name}' asks for a density of {job.floors[name]:g}, {floor * unit} weights, and the "
+                f"mask so far keeps {available * unit} of them; lower the floor"
+            )
+        least = max(least, floor)
+    return Layer(name, shape, whole, available, least)
+
+
+def _total(job: _Job, density: float, layers: Sequence[Layer], unit: int) -> int:
+    """How many groups (or weights, where their sizes differ) the ranked layers keep together."""
+    prunable = sum(weight.numel() for weight in job.weights.values())
+    exact_count(density, prunable)  # refuses a density that keeps nothing
+    dense = sum(
+        job.weights[name].numel() if job.among is None else int(torch.count_nonzero(job.among[name]))
+        for name in job.dense
+    )
+    if prunable % unit == 0 and dense % unit == 0:
+        total = math.floor(density * (prunable // unit) + 0.5) - dense // unit
+    else:
+        total = math.floor((density * prunable - dense) / unit + 0.5)
+    need, have = sum(layer.least for layer in layers), sum(layer.available for layer in layers)
+    if total < max(need, min(len(layers), 1)):
+        raise MaskError(
+            f"density {density:g} of {prunable} weights keeps {exact_count(density, prunable)}, and the layers need "
+            f"{dense + max(need, 1) * unit}: {dense} in those that rules keep dense, {need * unit} in the other "
+            f"{len(layers)} for floors and at least one weight or group each; ask for more, or change the rules"
+        )
+    if total > have:
+        raise MaskError(
+            f"density {density:g} of {prunable} weights asks for {exact_count(density, prunable)}; the mask so far "
+            f"keeps {dense + have * unit}, and masks only shrink"
+        )
+    return total
+
+
+def _common_size(sizes: Mapping[str, Size]) -> int | None:
+    """The number of weights in a group where all groups have the same, else None."""
+    different = {size if isinstance(size, int) else None for size in sizes.values()}
+    return different.pop() if len(different) == 1 else None
+
+
+def _score(score: str | Score) -> Score:
+    if not isinstance(score, str):
+        return score
+    if score not in SCORES:
+        raise MaskError(f"'{score}' is no score; scores are {', '.join(SCORES)}")
+    return SCORES[score]
+
+
+def _with_seed(evidence: Evidence, seed: int) -> Evidence:
+    if seed and evidence.seed and seed != evidence.seed:
+        raise MaskError(f"seed {seed} and evidence.seed {evidence.seed} differ; give one of them")
+    return replace(evidence, seed=seed or evidence.seed)
+
+
+def _parameters(
+    model: nn.Module, among: Mask | None, include: Sequence[str], exclude: Sequence[str]
+) -> dict[str, Tensor]:
+    if among is None:
+        names = find_scope(model, include, exclude).names
+    else:
+        among.check_fits(model)
+        names = list(among)
+        if tuple(include) != _EVERYTHING or exclude:
+            outside = sorted(set(names) - set(find_scope(model, include, exclude).names))
+            if outside:
+                raise MaskError(
+                    f"the mask so far decides over weights that include and exclude leave out: {', '.join(outside)}; "
+                    "leave include and exclude out (the mask gives the scope), or start from a mask of their scope"
+                )
+    return {name: _readable(weight) for name, weight in full_parameters(model, names)}
+
+
+def _readable(weight: Tensor) -> Tensor:
+    weight = weight.detach().cpu()
+    return weight if weight.dtype in (torch.float32, torch.float16, torch.bfloat16) else weight.float()

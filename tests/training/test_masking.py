@@ -1,0 +1,93 @@
+"""Masks that change while a training runs: when, how far, and what may be kept."""
+
+import pytest
+import torch
+from torch import nn
+
+from audio_lottery.pruning import Mask, exact_count, global_magnitude
+from audio_lottery.training.masking import Adjusting, Gradual, MaskKeeper
+from audio_lottery.training.processes import make_accelerator
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(40, 25, bias=False), nn.Linear(25, 20, bias=False))
+
+
+def dense(model: nn.Module) -> Mask:
+    return Mask.dense(model, ["0.weight", "1.weight"])
+
+
+def prune(model: nn.Module, density: float, among: Mask | None) -> Mask:
+    return global_magnitude(model, density, among=among or dense(model))
+
+
+def test_cubic_schedule_is_the_formula(model):
+    """Zhu & Gupta 2017: steps 20 to 60 of 100, every 10, from dense to 10 %."""
+    policy = Gradual(dense(model), 0.1, prune, begin=0.2, end=0.6, every=10)
+    mask, found = dense(model), {}
+    for step in range(100):
+        new = policy.due(step, 100, model, mask)
+        if new is not None:
+            assert new.is_subset_of(mask)
+            found[step], mask = new.kept, new
+    # s_t = 0.9 + (0 - 0.9) (1 - (t - 20) / 40)^3; at step 20 nothing is due, for the sparsity there is still 0
+    sparsities = {30: 0.5203125, 40: 0.7875, 50: 0.8859375, 60: 0.9}
+    assert found == {step: exact_count(1 - sparsity, 1500) for step, sparsity in sparsities.items()}
+    assert [policy.final(step, 100) for step in (59, 60, 61, 100)] == [False, False, True, True]
+
+
+def test_a_short_training_still_reaches_the_density(model):
+    policy = Gradual(dense(model), 0.2, prune, begin=0.0, end=1.0, every=7)
+    mask = dense(model)
+    for step in range(5):
+        mask = policy.due(step, 5, model, mask) or mask
+    assert mask.density() == pytest.approx(0.2, abs=1e-3)
+    assert policy.final(5, 5)
+
+
+def test_pruned_weights_come_back_when_they_grow(model):
+    policy = Adjusting(prune(model, 0.5, None), (0.5,), prune, every=4)
+    keeper = MaskKeeper(policy, model, make_accelerator("no", None), total=12)
+    keeper.start(None)
+    first = keeper.mask
+    assert first is not None
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.masked_fill_(~first[name], 0.0)
+            parameter[~first[name]] = 100.0  # what was pruned trains on, and outgrows the rest
+    keeper.before_step(3)
+    assert keeper.mask is first
+    keeper.mask_weights()
+    assert (model[0].weight == 100).any(), "pruned weights are not held at zero between prunings"
+    keeper.before_step(4)
+    assert keeper.mask is not None
+    assert keeper.mask.kept == first.kept
+    assert not keeper.mask.is_subset_of(first)
+    assert all(not parameter[~keeper.mask[name]].any() for name, parameter in model.named_parameters())
+
+
+def test_a_model_is_pruned_again_before_it_is_evaluated(model):
+    policy = Adjusting(prune(model, 0.5, None), (0.5,), prune, every=1000)
+    keeper = MaskKeeper(policy, model, make_accelerator("no", None), total=12)
+    keeper.start(None)
+    keeper.before_evaluation(5)
+    zeros = sum(int((parameter == 0).sum()) for parameter in model.parameters())
+    assert zeros == 750
+
+
+def test_progressive_densities_take_turns(model):
+    policy = Adjusting(prune(model, 0.8, None), (0.8, 0.5, 0.2), prune, every=1)
+    assert [policy.density_at(step, 9) for step in range(9)] == [0.8] * 3 + [0.5] * 3 + [0.2] * 3
+    assert [policy.final(step, 9) for step in (3, 6, 9)] == [False, True, True]
+
+
+def test_without_a_policy_nothing_is_pruned(model):
+    keeper = MaskKeeper(None, model, make_accelerator("no", None), total=5)
+    keeper.start(None)
+    keeper.before_step(0)
+    keeper.mask_weights()
+    assert keeper.mask is None
+    assert keeper.may_keep(0)
+    assert all((parameter != 0).all() for parameter in model.parameters())
