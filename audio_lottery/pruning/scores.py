@@ -114,14 +114,16 @@ def wanda(
     for name, weight in weights.items():
         matrix = as_matrix(_weight(name, weight))
         norms = _finite(name, "evidence.activations", found[name].detach().to("cpu", torch.float32).reshape(-1))
-        if norms.numel() != matrix.shape[1]:
+        if norms.numel() not in (matrix.shape[1], matrix.numel()):
             raise MaskError(
                 f"evidence.activations of '{name}' has {norms.numel()} numbers; its {matrix.shape[1]} inputs need one "
-                "each"
+                "each, or one for each output (grouped convolutions)"
             )
         if bool((norms < 0).any()):
             raise MaskError(f"evidence.activations of '{name}' has negative numbers; norms are none")
-        scores[name] = torch.from_numpy(np.abs(matrix.numpy()) * norms.numpy()).reshape(weight.shape)
+        scores[name] = torch.from_numpy(np.abs(matrix.numpy()) * norms.reshape(-1, matrix.shape[1]).numpy()).reshape(
+            weight.shape
+        )
     return scores
 
 

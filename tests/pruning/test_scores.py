@@ -71,6 +71,12 @@ def test_random_depends_on_seed_and_name_only():
     assert abs(float(first["a"].mean()) - 0.5) < 5 / math.sqrt(12 * 2000)
 
 
+def test_wanda_takes_norms_of_each_output_where_groups_see_different_inputs():
+    kernel, norms = torch.randn(4, 3, 2), torch.rand(4, 6)
+    found = SCORES["wanda"]({"kernel": kernel}, None, Evidence(activations={"kernel": norms}))
+    assert torch.equal(found["kernel"], kernel.abs() * norms.reshape(4, 3, 2))
+
+
 def test_wanda_multiplies_by_the_norm_of_the_input_and_flattens_kernels_tap_by_tap():
     linear = torch.tensor([[1.0, -2.0], [-3.0, 4.0]])
     kernel = torch.arange(1.0, 13.0).reshape(2, 2, 3)  # two inputs, three taps
