@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # pip would compile every file of every package; Python compiles what is imported when it is imported.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 
+# Some machines tell Python to keep no compiled files; then each of the many processes here would compile torch again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test lint setup clean
 
 demo: $(VENV)/.installed
