@@ -59,20 +59,19 @@ def first_mask(config: RunConfig, number: int, folder: RunFolder, train: Dataset
     return mask
 
 
-def policy_of(config: RunConfig, number: int, mask: Mask) -> MaskPolicy:
+def policy_of(config: RunConfig, number: int, mask: Mask, folder: RunFolder) -> MaskPolicy:
     """What becomes of a round's first mask while it trains."""
     settings = config.pruning
-    prune = _prune(settings, mask, config.seed + number)
-    target = density_of(settings, number)
     if number == 0 or settings.ticket is not None or settings.control == "dense":
         return Fixed(mask)
+    prune = _prune(settings, config.seed + number)
+    target = density_of(settings, number, _round_0(folder).density())
     if settings.method == "gmp":
         return Gradual(mask, target, prune, settings.begin, settings.end, settings.every)
     if settings.method == "parp":
         return Adjusting(mask, (target,), prune, settings.every)
     if settings.method == "parp_p":
-        steps = np.linspace(1.0, target, settings.stages + 1)[1:]
-        return Adjusting(mask, tuple(float(step) for step in steps), prune, settings.every)
+        return Adjusting(mask, _stages(settings, target), prune, settings.every)
     return Fixed(mask)
 
 
@@ -83,11 +82,11 @@ def rehearse(config: RunConfig, folder: RunFolder) -> None:
         MaskError: as `first_mask`.
     """
     settings = config.pruning
-    if settings.ticket is not None or settings.control == "dense":
-        return
+    if settings.ticket is not None or settings.control == "dense" or is_sealed(folder.round(0)):
+        return  # nothing is pruned, or it was rehearsed before round 0 was trained
     model = load_folder(folder.theta).model
     mask = _dense_or_start(settings, model, folder)
-    start, prune = mask.density(), partial(_prune(settings, mask, config.seed, score="magnitude"), model)
+    start, prune = mask.density(), partial(_prune(settings, config.seed, score="magnitude"), model)
     for number in range(1, config.search.rounds + 1):
         made = prune(density_of(settings, number, start), mask)
         mask = made if settings.method == "imp" else mask
@@ -97,20 +96,31 @@ def _make_mask(config: RunConfig, number: int, folder: RunFolder, train: Dataset
     settings = config.pruning
     if settings.ticket is not None:
         return _ticket_mask(config, number, folder)
-    model = load_folder(folder.theta).model
-    start = _dense_or_start(settings, model, folder)
-    if number == 0 or settings.control == "dense" or settings.method == "gmp":
+    if number == 0:
+        return _dense_or_start(settings, load_folder(folder.theta).model, folder)
+    start = _round_0(folder)
+    if settings.control == "dense" or settings.method == "gmp":
         return start
     source = {"imp": folder.round(number - 1), "omp": folder.round(0)}.get(settings.method, folder.theta)
     among = Mask.load(source / "mask.safetensors") if settings.method == "imp" else start
     recogniser = load_folder(source)
     density = density_of(settings, number, start.density())
     if settings.method == "parp_p":
-        density = float(np.linspace(1.0, density, settings.stages + 1)[1])
+        density = _stages(settings, density)[0]
     evidence = Evidence(seed=config.seed + number)
     if settings.score in _CALIBRATED:
         evidence = _calibrate(config, recogniser, among, train)
-    return _prune(settings, among, config.seed + number, evidence)(recogniser.model, density, among)
+    return _prune(settings, config.seed + number, evidence)(recogniser.model, density, among)
+
+
+def _round_0(folder: RunFolder) -> Mask:
+    """The mask of round 0: dense, or the one that was given."""
+    return Mask.load(folder.round(0) / "mask.safetensors")
+
+
+def _stages(settings: PruningConfig, target: float) -> tuple[float, ...]:
+    """Densities of PARP-P, in equal steps from dense to the target."""
+    return tuple(float(step) for step in np.linspace(1.0, target, settings.stages + 1)[1:])
 
 
 def _dense_or_start(settings: PruningConfig, model: nn.Module, folder: RunFolder) -> Mask:
@@ -130,10 +140,8 @@ def _dense_or_start(settings: PruningConfig, model: nn.Module, folder: RunFolder
     return start
 
 
-def _prune(
-    settings: PruningConfig, scope: Mask, seed: int, evidence: Evidence | None = None, score: str | None = None
-) -> Prune:
-    """Score, pattern and allocation of the settings over the scope of a mask."""
+def _prune(settings: PruningConfig, seed: int, evidence: Evidence | None = None, score: str | None = None) -> Prune:
+    """Score, pattern and allocation of the settings over their scope."""
     rules = [Rule(rule.match, rule.dense, rule.floor) for rule in settings.rules]
 
     def prune(model: nn.Module, density: float, among: Mask | None) -> Mask:

@@ -26,7 +26,7 @@ from audio_lottery.evaluation.decoding import make_decoder
 from audio_lottery.evaluation.suites import Transcripts, run_suite
 from audio_lottery.evaluation.transcripts import read_transcripts
 from audio_lottery.lottery.data import RunData, load_run_data
-from audio_lottery.lottery.masks import density_of, first_mask, policy_of, rehearse
+from audio_lottery.lottery.masks import first_mask, policy_of, rehearse
 from audio_lottery.lottery.provenance import provenance
 from audio_lottery.lottery.rewind import start_of_round
 from audio_lottery.lottery.run_folder import RunFolder
@@ -116,6 +116,7 @@ def run_round(
         return read_json(path / "metrics.json")
     stage = path.name
     mask = first_mask(config, number, folder, data.train, accelerator)
+    policy = policy_of(config, number, mask, folder)
     recogniser = start_of_round(config, number, mask, folder)
     trainer = _trainer(
         recogniser,
@@ -126,8 +127,8 @@ def run_round(
         stage,
         folder,
         accelerator,
-        masking=policy_of(config, number, mask),
-        description=f"round {number} ({100 * density_of(config.pruning, number, mask.density()):.1f} %)",
+        masking=policy,
+        description=f"round {number} ({100 * policy.target:.1f} %)",
         **_late_rewinding(config, number, folder),
     )
     report = trainer.run()

@@ -26,6 +26,11 @@ class MaskPolicy(Protocol):
         """Whether pruned weights are held at zero from step to step, or train until they are pruned again."""
         ...
 
+    @property
+    def target(self) -> float:
+        """Density that the training ends with."""
+        ...
+
     def first(self, model: nn.Module) -> Mask:
         """The mask before the first step."""
         ...
@@ -49,6 +54,11 @@ class Fixed:
 
     mask: Mask
     holds: bool = True
+
+    @property
+    def target(self) -> float:
+        """Density that the training ends with."""
+        return self.mask.density()
 
     def first(self, model: nn.Module) -> Mask:
         """The mask."""
@@ -90,6 +100,11 @@ class Gradual:
     end: float = 0.5
     every: int = 20
     holds: bool = True
+
+    @property
+    def target(self) -> float:
+        """Density that the training ends with."""
+        return self.density
 
     def first(self, model: nn.Module) -> Mask:
         """The mask before pruning starts."""
@@ -144,6 +159,11 @@ class Adjusting:
     prune: Prune
     every: int = 20
     holds: bool = False
+
+    @property
+    def target(self) -> float:
+        """Density that the training ends with."""
+        return self.densities[-1]
 
     def first(self, model: nn.Module) -> Mask:
         """The mask of the model before it is trained."""
