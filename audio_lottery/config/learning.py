@@ -136,7 +136,7 @@ class PruningConfig:
     Args:
         method: imp (train, prune, rewind, again), omp (one shot from the trained dense model), mpi (one shot from θ),
             gmp (gradually while training), parp or parp_p (pruned weights go on training and are pruned again).
-        score: what makes a weight important: magnitude, lamp, random, taylor or wanda.
+        score: what makes a weight important: magnitude, lamp, random, taylor, wanda or movement.
         pattern: unstructured, block:RxC, nm:N:M, rows, columns or channels.
         allocation: how the density is shared between layers: global, uniform, uniform_plus or erk.
         rules: layers that differ.
@@ -164,7 +164,7 @@ class PruningConfig:
     """
 
     method: Literal["imp", "omp", "mpi", "gmp", "parp", "parp_p"] = "imp"
-    score: Literal["magnitude", "lamp", "random", "taylor", "wanda"] = "magnitude"
+    score: Literal["magnitude", "lamp", "random", "taylor", "wanda", "movement"] = "magnitude"
     pattern: str = "unstructured"
     allocation: Literal["global", "uniform", "uniform_plus", "erk"] = "global"
     rules: tuple[RuleConfig, ...] = ()

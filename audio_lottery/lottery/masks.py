@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
+from safetensors.torch import load_file
 from torch import nn
 
 from audio_lottery import pruning
@@ -28,6 +29,30 @@ logger = logging.getLogger(__name__)
 
 # Scores that look at a calibration set besides the weights.
 _CALIBRATED = {"taylor", "wanda"}
+# Movement scores of a round's training, in its folder.
+MOVEMENT_FILE = "movement.safetensors"
+
+
+def check_score(settings: PruningConfig) -> None:
+    """Refuse movement scores where no training comes before the pruning.
+
+    Raises:
+        ConfigError: names the method and what goes with it.
+    """
+    if settings.score == "movement" and settings.method not in ("imp", "omp"):
+        raise ConfigError(
+            f"pruning.score movement is gathered while the round before trains, and pruning.method {settings.method} "
+            "starts every round from θ; use imp or omp, or score magnitude"
+        )
+
+
+def gathers_movement(settings: PruningConfig, number: int) -> bool:
+    """Whether round ``number`` gathers movement scores for the rounds after it.
+
+    Every round of IMP does, the last one too: ``search.rounds`` may grow. One-shot pruning looks at round 0 only.
+    """
+    prunes = settings.ticket is None and settings.control != "dense"
+    return settings.score == "movement" and prunes and (settings.method == "imp" or number == 0)
 
 
 def density_of(config: PruningConfig, number: int, start: float = 1.0) -> float:
@@ -65,13 +90,15 @@ def policy_of(config: RunConfig, number: int, mask: Mask, folder: RunFolder) -> 
     if number == 0 or settings.ticket is not None or settings.control == "dense":
         return Fixed(mask)
     prune = _prune(settings, config.seed + number)
-    target = density_of(settings, number, _round_0(folder).density())
+    start = _round_0(folder)
+    within = None if settings.start is None else start  # a dense mask allows every weight; None costs nothing
+    target = density_of(settings, number, start.density())
     if settings.method == "gmp":
         return Gradual(mask, target, prune, settings.begin, settings.end, settings.every)
     if settings.method == "parp":
-        return Adjusting(mask, (target,), prune, settings.every)
+        return Adjusting(mask, (target,), prune, settings.every, within)
     if settings.method == "parp_p":
-        return Adjusting(mask, _stages(settings, target), prune, settings.every)
+        return Adjusting(mask, _stages(settings, target, start.density()), prune, settings.every, within)
     return Fixed(mask)
 
 
@@ -106,8 +133,10 @@ def _make_mask(config: RunConfig, number: int, folder: RunFolder, train: Dataset
     recogniser = load_folder(source)
     density = density_of(settings, number, start.density())
     if settings.method == "parp_p":
-        density = _stages(settings, density)[0]
+        density = _stages(settings, density, start.density())[0]
     evidence = Evidence(seed=config.seed + number)
+    if settings.score == "movement":
+        evidence = Evidence(movement=load_file(source / MOVEMENT_FILE))
     if settings.score in _CALIBRATED:
         evidence = _calibrate(config, recogniser, among, train)
     return _prune(settings, config.seed + number, evidence)(recogniser.model, density, among)
@@ -118,9 +147,9 @@ def _round_0(folder: RunFolder) -> Mask:
     return Mask.load(folder.round(0) / "mask.safetensors")
 
 
-def _stages(settings: PruningConfig, target: float) -> tuple[float, ...]:
-    """Densities of PARP-P, in equal steps from dense to the target."""
-    return tuple(float(step) for step in np.linspace(1.0, target, settings.stages + 1)[1:])
+def _stages(settings: PruningConfig, target: float, start: float) -> tuple[float, ...]:
+    """Densities of PARP-P, in equal steps from that of round 0 to the target."""
+    return tuple(float(step) for step in np.linspace(start, target, settings.stages + 1)[1:])
 
 
 def _dense_or_start(settings: PruningConfig, model: nn.Module, folder: RunFolder) -> Mask:

@@ -5,7 +5,7 @@ run/config.yaml                 the resolved settings; the folder belongs to the
 run/data/                       manifests of every split, as they were read when the run started
 run/theta/                      the rewind point: model, processor, metrics.json
 run/round_03/                   mask.safetensors, model.safetensors, config.json, processor, metrics.json,
-                                hypotheses/SUITE.tsv, done
+                                hypotheses/SUITE.tsv, done; movement.safetensors where the score is movement
 run/work/round_03/              checkpoints of the stage in progress; removed when the stage is done
 run/tensorboard/                one log per stage
 run/summary.csv, curve.png/svg  written after every round

@@ -15,6 +15,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from datasets import Dataset
+from safetensors.torch import save_file
 
 from audio_lottery import pruning
 from audio_lottery.config import RunConfig, SuiteConfig, TrainingConfig, validate
@@ -26,7 +27,14 @@ from audio_lottery.evaluation.decoding import make_decoder
 from audio_lottery.evaluation.suites import Transcripts, run_suite
 from audio_lottery.evaluation.transcripts import read_transcripts
 from audio_lottery.lottery.data import RunData, load_run_data
-from audio_lottery.lottery.masks import first_mask, policy_of, rehearse
+from audio_lottery.lottery.masks import (
+    MOVEMENT_FILE,
+    check_score,
+    first_mask,
+    gathers_movement,
+    policy_of,
+    rehearse,
+)
 from audio_lottery.lottery.provenance import provenance
 from audio_lottery.lottery.rewind import start_of_round
 from audio_lottery.lottery.run_folder import RunFolder
@@ -64,6 +72,7 @@ def search(config: RunConfig, on_round: Callable[[list[Row], Path], None] | None
         AudioLotteryError: see the classes in `audio_lottery.errors`; nothing half-written is left.
     """
     validate(config)
+    check_score(config.pruning)
     for training in (config.theta.training, config.training):
         check_parts(training.augment, config.evaluation.suites, Path(config.data.root).expanduser())
     accelerator = make_accelerator(config.precision, config.num_processes)
@@ -128,6 +137,7 @@ def run_round(
         folder,
         accelerator,
         masking=policy,
+        movement=list(mask) if gathers_movement(config.pruning, number) else (),
         description=f"round {number} ({100 * policy.target:.1f} %)",
         **_late_rewinding(config, number, folder),
     )
@@ -144,6 +154,8 @@ def run_round(
         with sealed_folder(path) as temporary:
             recogniser.save(temporary)
             mask.save(temporary / "mask.safetensors")
+            if trainer.movement is not None:
+                save_file(trainer.movement, temporary / MOVEMENT_FILE)
             for name, lines in transcripts.items():
                 lines.write(temporary / "hypotheses" / f"{name}.tsv")
             metrics = {
@@ -268,7 +280,7 @@ def _trainer(
     accelerator: Accelerator,
     *,
     description: str | None = None,
-    **masking: Any,
+    **options: Any,
 ) -> Trainer:
     augment = training.augment
     data = prepare_training(train, recogniser.processor, recogniser.frames, config.data, fastest=max(augment.speeds))
@@ -288,7 +300,7 @@ def _trainer(
         num_workers=config.data.num_workers,
         description=description or stage,
         log_dir=folder.log(stage),
-        **masking,
+        **options,
     )
 
 

@@ -126,7 +126,10 @@ class MovementAccumulator:
         self._groups = {id(p): group for group in inner.param_groups for p in group["params"]}
         strangers = [name for name, parameter in self._parameters.items() if id(parameter) not in self._groups]
         if strangers:
-            raise MaskError(f"the optimiser does not train {', '.join(strangers)}; movement needs its learning rate")
+            raise MaskError(
+                f"the optimiser does not train {', '.join(strangers)}; movement needs its learning rate: leave frozen "
+                "weights out of the scope, or make the optimiser from this model's parameters"
+            )
         self._hook = inner.register_step_pre_hook(self._before_step)
 
     def remove(self) -> None:

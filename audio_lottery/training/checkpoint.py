@@ -1,9 +1,10 @@
 """Exact checkpoints: everything a training needs to go on as if it had not stopped, in safetensors and JSON.
 
 Random generators and the data order are functions of the step (`seed_step`, `TrainingBatches`), so what is left is
-weights, optimiser moments, the best model so far and a few numbers.
+weights, optimiser moments, the best model so far, movement scores where they are gathered, and a few numbers.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,23 @@ class Progress:
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """What `load_checkpoint` brings back besides the model's weights and the optimiser's state.
+
+    Attributes:
+        progress: where the training stood.
+        best: weights of the best model so far.
+        masks: ``now`` and ``best``, where the training had masks.
+        movement: ``now`` and ``best``, where movement scores were gathered: parameter → scores.
+    """
+
+    progress: Progress
+    best: dict[str, Tensor]
+    masks: dict[str, Mask]
+    movement: dict[str, dict[str, Tensor]]
+
+
 def save_checkpoint(
     folder: Path,
     model: nn.Module,
@@ -57,6 +75,7 @@ def save_checkpoint(
     masks: dict[str, Mask],
     progress: Progress,
     accelerator: Accelerator,
+    movement: Mapping[str, dict[str, Tensor]] | None = None,
 ) -> None:
     """Replace the checkpoint at ``folder``; the old one stays until the new one is whole. Main process only.
 
@@ -71,16 +90,18 @@ def save_checkpoint(
         save_file(best, temporary / "best.safetensors")
         for name, mask in masks.items():
             mask.save(temporary / f"mask_{name}.safetensors")
+        for name, scores in (movement or {}).items():
+            save_file(scores, temporary / f"movement_{name}.safetensors")
         write_json(temporary / "progress.json", asdict(progress))
 
 
 def load_checkpoint(
     folder: Path, model: nn.Module, optimizer: Optimizer, accelerator: Accelerator
-) -> tuple[Progress, dict[str, Tensor], dict[str, Mask]] | None:
+) -> Checkpoint | None:
     """Load the checkpoint at ``folder`` into the model and the optimiser.
 
     Returns:
-        The progress, the best weights so far and the masks by name, or None where there is no checkpoint.
+        The rest of the checkpoint, or None where there is none.
 
     Raises:
         RunError: the checkpoint is cut short or damaged, or was made by another number of processes.
@@ -97,8 +118,14 @@ def load_checkpoint(
     _restore_state(optimizer, load_file(folder / "optimizer.safetensors", device=str(accelerator.device)))
     if accelerator.scaler is not None and progress.scaler:
         accelerator.scaler.load_state_dict(progress.scaler)
-    masks = {file.stem.removeprefix("mask_"): Mask.load(file) for file in sorted(folder.glob("mask_*.safetensors"))}
-    return progress, load_file(folder / "best.safetensors"), masks
+    masks = {name: Mask.load(file) for name, file in _named(folder, "mask_").items()}
+    movement = {name: load_file(file) for name, file in _named(folder, "movement_").items()}
+    return Checkpoint(progress, load_file(folder / "best.safetensors"), masks, movement)
+
+
+def _named(folder: Path, prefix: str) -> dict[str, Path]:
+    """What follows ``prefix`` in a file's name → the file."""
+    return {file.stem.removeprefix(prefix): file for file in sorted(folder.glob(f"{prefix}*.safetensors"))}
 
 
 def _flat_state(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -36,6 +36,7 @@ from audio_lottery.models.ctc import Recogniser, ctc_loss
 from audio_lottery.pruning import Mask
 from audio_lottery.training.checkpoint import Progress, load_checkpoint, restore, save_checkpoint, snapshot
 from audio_lottery.training.masking import MaskKeeper, MaskPolicy
+from audio_lottery.training.movement import MovementKeeper
 from audio_lottery.training.processes import seed_step
 from audio_lottery.training.schedule import learning_rate_factor
 
@@ -104,6 +105,8 @@ class Trainer:
         late: keep a checkpoint of a step, to rewind to.
         start: checkpoint of `late` that this training goes on from, under its own mask: late rewinding (Frankle et
             al. 2020, arXiv:1912.05671) returns weights, optimiser, schedule and data order to that step.
+        movement: parameters whose movement scores are gathered (Sanh et al. 2020, arXiv:2005.07683). After `run`,
+            ``movement`` has those of the model that was kept, gathered from this training's first step to its step.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class Trainer:
         log_dir: Path | None = None,
         late: tuple[int, Path] | None = None,
         start: Path | None = None,
+        movement: Sequence[str] = (),
     ) -> None:
         self.recogniser = recogniser
         self.data = data
@@ -134,6 +138,8 @@ class Trainer:
         self.seed = seed
         self.normalizer = normalizer
         self.mask: Mask | None = None
+        self.movement: dict[str, Tensor] | None = None
+        self.scored = list(movement)
         self.augment = augment
         self.num_workers = num_workers
         self.description = description
@@ -170,7 +176,9 @@ class Trainer:
         progress = Progress(world_size=accelerator.num_processes)
         resumed = load_checkpoint(self.checkpoint, model, optimizer.optimizer, accelerator)
         if resumed is not None:
-            progress, best, masks = resumed
+            progress, best, masks = resumed.progress, resumed.best, resumed.masks
+        saved = None if resumed is None else resumed.movement
+        movement = MovementKeeper(self.scored, model, optimizer.optimizer, saved)
         keeper = self.keeper
         keeper.start(masks.get("now"))
         if resumed is None and self.start is not None:
@@ -200,6 +208,7 @@ class Trainer:
                 if self._evaluate(progress):
                     best = snapshot(model)
                     masks = {"best": keeper.mask} if keeper.mask is not None else {}
+                    movement.keep()
                 if writer is not None:
                     writer.add_scalar("dev/wer", progress.history[-1]["wer"], progress.step)
                 if accelerator.is_main_process:
@@ -211,15 +220,17 @@ class Trainer:
                 progress.seconds = time.monotonic() - started
                 if accelerator.is_main_process:
                     now = {"now": keeper.mask} if keeper.mask is not None else {}
+                    scores = movement.state()
                     save_checkpoint(
-                        self.checkpoint, model, optimizer.optimizer, best, masks | now, progress, accelerator
+                        self.checkpoint, model, optimizer.optimizer, best, masks | now, progress, accelerator, scores
                     )
                 accelerator.wait_for_everyone()
         bar.close()
         if writer is not None:
             writer.close()
         restore(model, best)
-        self.mask = masks.get("best")
+        movement.remove()
+        self.mask, self.movement = masks.get("best"), movement.best
         if self.mask is not None:
             pruning.check(self.mask, model)
         accelerator.free_memory(module, optimizer)
@@ -251,7 +262,7 @@ class Trainer:
         if self.keeper.mask is not None:
             pruning.apply(self.keeper.mask, model)
             pruning.clear_state(self.keeper.mask, model, optimizer)
-        return loaded[0]
+        return loaded.progress
 
     def _log_evaluation(self, progress: Progress, loss: float) -> None:
         latest = progress.history[-1]

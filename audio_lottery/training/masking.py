@@ -22,17 +22,19 @@ class MaskPolicy(Protocol):
     """What a training asks about its mask. Steps count from 0; ``total`` is the number of steps of the training."""
 
     @property
-    def holds(self) -> bool:
-        """Whether pruned weights are held at zero from step to step, or train until they are pruned again."""
-        ...
-
-    @property
     def target(self) -> float:
         """Density that the training ends with."""
         ...
 
     def first(self, model: nn.Module) -> Mask:
         """The mask before the first step."""
+        ...
+
+    def held(self, mask: Mask) -> Mask | None:
+        """The mask whose pruned weights are held at zero from step to step while ``mask`` is the present one.
+
+        Weights that it keeps and ``mask`` prunes train until they are pruned again; None lets all weights train.
+        """
         ...
 
     def due(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask | None:
@@ -53,7 +55,6 @@ class Fixed:
     """One mask from the first step to the last: iterative pruning, one-shot pruning, tickets."""
 
     mask: Mask
-    holds: bool = True
 
     @property
     def target(self) -> float:
@@ -63,6 +64,10 @@ class Fixed:
     def first(self, model: nn.Module) -> Mask:
         """The mask."""
         return self.mask
+
+    def held(self, mask: Mask) -> Mask | None:
+        """The mask."""
+        return mask
 
     def due(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask | None:
         """Never another."""
@@ -90,7 +95,6 @@ class Gradual:
         begin: share of the steps before pruning starts.
         end: share of the steps after which the density is reached.
         every: steps between two prunings (Δt).
-        holds: pruned weights stay zero.
     """
 
     start: Mask
@@ -99,7 +103,6 @@ class Gradual:
     begin: float = 0.0
     end: float = 0.5
     every: int = 20
-    holds: bool = True
 
     @property
     def target(self) -> float:
@@ -109,6 +112,10 @@ class Gradual:
     def first(self, model: nn.Module) -> Mask:
         """The mask before pruning starts."""
         return self.start
+
+    def held(self, mask: Mask) -> Mask | None:
+        """The present mask: pruned weights stay zero."""
+        return mask
 
     def density_at(self, step: int, total: int) -> float:
         """Density after the pruning at ``step``."""
@@ -151,14 +158,14 @@ class Adjusting:
         densities: one density (PARP), or several falling ones (PARP-P).
         prune: score, pattern and allocation.
         every: updates between two prunings.
-        holds: pruned weights train.
+        within: mask of a warm start: what it prunes is held at zero and never comes back. None: every weight may.
     """
 
     start: Mask
     densities: tuple[float, ...]
     prune: Prune
     every: int = 20
-    holds: bool = False
+    within: Mask | None = None
 
     @property
     def target(self) -> float:
@@ -169,15 +176,19 @@ class Adjusting:
         """The mask of the model before it is trained."""
         return self.start
 
+    def held(self, mask: Mask) -> Mask | None:
+        """The mask of the warm start, if there is one: whatever it keeps trains."""
+        return self.within
+
     def density_at(self, step: int, total: int) -> float:
         """Density of the stage that ``step`` lies in."""
         return self.densities[min(len(self.densities) - 1, step * len(self.densities) // total)]
 
     def due(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask | None:
-        """A new mask from all weights, revived ones included."""
+        """A new mask from all weights that may train, revived ones included."""
         if step == 0 or step % self.every:
             return None
-        return self.prune(model, self.density_at(step, total), None)
+        return self.prune(model, self.density_at(step, total), self.within)
 
     def final(self, step: int, total: int) -> bool:
         """In the last stage."""
@@ -185,7 +196,7 @@ class Adjusting:
 
     def settle(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask:
         """A new mask: what has grown since the last pruning must not count as pruned."""
-        return self.prune(model, self.density_at(min(step, total - 1), total), None)
+        return self.prune(model, self.density_at(min(step, total - 1), total), self.within)
 
 
 class MaskKeeper:
@@ -222,8 +233,8 @@ class MaskKeeper:
         mask = self._policy.due(step, self._total, self._model, self.mask)
         if mask is not None:
             require_same(self._accelerator, mask.sha256(), f"the mask before step {step}")
-            pruning.apply(mask, self._model)
             self._put(mask)
+            self._zero(mask)
 
     def mask_gradients(self) -> None:
         """After the backward pass, before clipping."""
@@ -244,8 +255,7 @@ class MaskKeeper:
         if self._policy is None or self.mask is None:
             return
         self.mask = self._policy.settle(step, self._total, self._model, self.mask)
-        if not self._policy.holds:
-            pruning.apply(self.mask, self._model)
+        self._zero(self.mask)
         pruning.check(self.mask, self._model)
 
     def may_keep(self, step: int) -> bool:
@@ -254,4 +264,15 @@ class MaskKeeper:
 
     def _put(self, mask: Mask) -> None:
         self.mask = mask
-        self._enforcer = Enforcer(mask, self._model) if self._policy is not None and self._policy.holds else None
+        held = None if self._policy is None else self._policy.held(mask)
+        if held is None:
+            return
+        if self._enforcer is None:
+            self._enforcer = Enforcer(held, self._model)
+        elif self._enforcer.mask is not held:
+            self._enforcer.update(held)
+
+    def _zero(self, mask: Mask) -> None:
+        """Zero what trains although it is pruned; what is held at zero is left to the check."""
+        if self._policy is not None and self._policy.held(mask) is not mask:
+            pruning.apply(mask, self._model)

@@ -20,13 +20,27 @@ from torch.nn.parallel import DistributedDataParallel
 
 from audio_lottery import pruning
 from audio_lottery.errors import MaskError
-from audio_lottery.pruning import Enforcer, Mask
-from audio_lottery.pruning.calibrate import MovementAccumulator
+from audio_lottery.pruning import Enforcer, Evidence, Mask, Rule, exact_count, find_scope, prune
+from audio_lottery.pruning.calibrate import MovementAccumulator, collect
 from audio_lottery.pruning.distributed import broadcast_mask, full_parameters, full_tensor, shard_mask
 from audio_lottery.pruning.enforce import clear_state, enforce
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
+
+# Ways to prune a sharded model; every one must give the mask of the whole model.
+PRUNINGS: dict[str, dict[str, object]] = {
+    "magnitude": {},
+    "lamp": {"score": "lamp"},
+    "random": {"score": "random", "seed": 3},
+    "wanda": {"score": "wanda", "allocation": "uniform"},
+    "taylor": {"score": "taylor", "allocation": "erk"},
+    "movement": {"score": "movement"},
+    "uniform_plus": {"allocation": "uniform_plus"},
+    "blocks": {"pattern": "block:1x3"},
+    "rows": {"pattern": "rows", "rules": [Rule("^6", dense=True)]},
+    "part of the scope": {"include": [r"^[035]\."], "exclude": ["^5"]},
+}
 
 
 def build() -> nn.Sequential:
@@ -82,6 +96,68 @@ def message(action: Callable[[], object]) -> str:
     except MaskError as error:
         return str(error)
     return "no error"
+
+
+def evidence() -> Evidence:
+    generator = torch.Generator().manual_seed(5)
+    weights = {name: dict(build().named_parameters())[name] for name in make_mask(1)}
+    return Evidence(
+        activations={name: torch.rand(weight[0].numel(), generator=generator) for name, weight in weights.items()},
+        saliency={name: torch.rand(weight.shape, generator=generator) for name, weight in weights.items()},
+        movement={name: torch.randn(weight.shape, generator=generator) for name, weight in weights.items()},
+    )
+
+
+def check_prune(rank: int) -> dict[str, object]:
+    """`prune` on a sharded model against `prune` on the whole one; then the mask is held while the model trains."""
+    from torch.distributed.fsdp import fully_shard
+
+    whole, model = build(), build()
+    for index in (0, 3):
+        fully_shard(model[index])
+    fully_shard(model)
+    before = {name: parameter.to_local().clone() for name, parameter in model.named_parameters()}
+    with torch.no_grad():
+        model(data(0, 0))  # leaves gathered copies in the root module
+    same, nested = {}, {}
+    for name, options in PRUNINGS.items():
+        found = prune(model, 0.5, evidence=evidence(), **options)
+        same[name] = found == prune(whole, 0.5, evidence=evidence(), **options)
+        options = {key: value for key, value in options.items() if key not in ("include", "exclude")}
+        sparser = prune(model, 0.3, among=found, evidence=evidence(), **options)
+        nested[name] = sparser.is_subset_of(found) and (
+            sparser == prune(whole, 0.3, among=found, evidence=evidence(), **options)
+        )
+    touched = [n for n, p in model.named_parameters() if not torch.equal(p.to_local(), before[n])]
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.1)
+    mask = prune(model, 0.5)
+    pruning.apply(mask, model)
+    exact = []
+    with enforce(mask, model, optimizer) as handle:
+        for step in range(4):
+            if step == 2:  # gradual pruning of weights that no process holds whole
+                handle.update(prune(model, 0.25, among=handle.mask))
+                clear_state(handle.mask, model, optimizer)
+            model(data(step, rank)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            pruning.check(handle.mask, model)
+            alive = sum(int(torch.count_nonzero(tensor)) for _, tensor in full_parameters(model, handle.mask))
+            exact.append(alive == handle.mask.kept == exact_count(handle.mask.density(), mask.prunable))
+    with torch.no_grad():
+        if rank == 1:
+            model[3].weight.to_local()[0, 0] = float("nan")
+    return {
+        "same": same,
+        "nested": nested,
+        "scope": find_scope(model).names == find_scope(whole).names,
+        "touched": touched,
+        "exact": exact,
+        "hash": handle.mask.sha256(),
+        "nan": message(lambda: prune(model, 0.5)),
+        "collect": message(lambda: collect(model, ["0.weight"], [data(0, 0)], loss=lambda m, b: m(b).sum())),
+    }
 
 
 def check_broadcast(rank: int) -> dict[str, object]:
@@ -150,6 +226,7 @@ def main(folder: Path) -> None:
         "broadcast": check_broadcast(rank),
         "ddp": check_ddp(folder, rank),
         "fsdp": check_fsdp(folder, rank),
+        "prune": check_prune(rank),
     }
     (folder / f"report-{rank}.json").write_text(json.dumps(report))
     torch.distributed.destroy_process_group()
@@ -233,6 +310,24 @@ def test_masks_are_cut_like_their_parameters(both):
     assert second["fsdp"]["shapes"] == second["fsdp"]["local"]
     rows = {name: (shape[0], second["fsdp"]["shapes"][name][0]) for name, shape in first["fsdp"]["shapes"].items()}
     assert rows == {"0.weight": (4, 3), "3.weight": (3, 2), "5.weight": (2, 1), "6.weight": (1, 0)}
+
+
+@pytest.mark.parametrize("name", PRUNINGS)
+def test_a_sharded_model_is_pruned_like_the_whole_one(both, name):
+    for report in both[1]:
+        assert report["prune"]["same"][name]
+        assert report["prune"]["nested"][name]
+
+
+def test_pruning_a_sharded_model_is_exact_and_the_same_on_every_process(both):
+    _, reports = both
+    for report in reports:
+        assert report["prune"]["scope"]
+        assert report["prune"]["touched"] == []
+        assert report["prune"]["exact"] == [True] * 4
+        assert report["prune"]["nan"].startswith("'3.weight' has weights")  # on the process that has none of them too
+        assert "is sharded; collect calibration evidence before fully_shard" in report["prune"]["collect"]
+    assert reports[0]["prune"]["hash"] == reports[1]["prune"]["hash"]
 
 
 def test_a_weight_revived_on_one_process_is_seen_on_both(both):

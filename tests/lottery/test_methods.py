@@ -24,7 +24,8 @@ from audio_lottery.config import (
 )
 from audio_lottery.errors import AudioLotteryError, ConfigError, MaskError
 from audio_lottery.lottery.search import search
-from audio_lottery.pruning import Mask, exact_count
+from audio_lottery.models.ctc import load_folder
+from audio_lottery.pruning import Evidence, Mask, exact_count, prune
 from audio_lottery.storage import read_json
 from audio_lottery.training import loop
 from tests.conftest import TINY_MODEL
@@ -42,6 +43,8 @@ METHODS: dict[str, PruningConfig] = {
     "prune and fine-tune": PruningConfig(rewind="none"),
     "imp, lamp": PruningConfig(score="lamp"),
     "imp, taylor": PruningConfig(score="taylor", calibration=6),
+    "imp, movement": PruningConfig(score="movement"),
+    "omp, movement, uniform": PruningConfig(method="omp", score="movement", allocation="uniform", targets=HALVES),
     "imp, wanda, uniform": PruningConfig(score="wanda", allocation="uniform", calibration=6),
     "imp, erk": PruningConfig(allocation="erk", targets=HALVES),
     "imp, uniform_plus": PruningConfig(allocation="uniform_plus", targets=HALVES),
@@ -63,6 +66,7 @@ RESUMED = [
     "imp, permuted",
     "prune and fine-tune",
     "imp, taylor",
+    "imp, movement",
     "random",
     "omp",
     "mpi",
@@ -163,8 +167,10 @@ def test_interrupted_and_continued_is_as_uninterrupted(runs, name, tiny_corpus, 
     search(config)
     for number in range(3):
         assert mask(tmp_path / "run", number) == mask(reference, number)
-        model = Path(f"round_{number:02d}") / "model.safetensors"
-        assert (tmp_path / "run" / model).read_bytes() == (reference / model).read_bytes(), model
+        files = ["model.safetensors"] + ["movement.safetensors"] * (METHODS[name].score == "movement")
+        for file in files:
+            path = Path(f"round_{number:02d}") / file
+            assert (tmp_path / "run" / path).read_bytes() == (reference / path).read_bytes(), path
 
 
 def test_survivors_start_where_the_rewinding_says(runs, tiny_corpus, tmp_path, monkeypatch):
@@ -187,6 +193,39 @@ def test_survivors_start_where_the_rewinding_says(runs, tiny_corpus, tmp_path, m
     name = "wav2vec2.encoder.layers.0.feed_forward.intermediate_dense.weight"
     random, kept = ends["random"][0][name], ends["random"][1][name]
     assert not np.isin(random[kept].numpy(), start[name].numpy()).any()
+
+
+@pytest.mark.parametrize(("name", "source"), [("imp, movement", 1), ("omp, movement, uniform", 0)])
+def test_movement_ranks_by_the_training_of_the_round_before(runs, name, source):
+    run, method = runs(name), METHODS[name]
+    scores = load_file(run / f"round_{source:02d}" / "movement.safetensors")
+    model = load_folder(run / f"round_{source:02d}").model
+    expected = prune(
+        model,
+        0.25 if method.targets else 0.64,
+        score="movement",
+        allocation=method.allocation,
+        among=mask(run, source),
+        evidence=Evidence(movement=scores),
+    )
+    assert mask(run, 2) == expected
+    assert any((tensor < 0).any() for tensor in scores.values())
+    for tensor, kept in mask(run, source).items():
+        assert not scores[tensor][~kept].any(), "a pruned weight does not move"
+    # one-shot pruning looks at round 0 only; IMP keeps the last round's scores for rounds to come
+    assert (run / "round_02" / "movement.safetensors").exists() == (method.method == "imp")
+
+
+def test_movement_needs_weights_that_train(tiny_corpus, tmp_path):
+    model = ModelConfig(init="w2v2-mini", overrides=TINY_MODEL, freeze_feature_encoder=True)
+    config = settings(tiny_corpus, tmp_path / "run", PruningConfig(score="movement"), model=model)
+    with pytest.raises(MaskError, match=r"does not train .*feature_extractor.*leave frozen weights out of the scope"):
+        search(config)
+    assert not (tmp_path / "run" / "round_00").exists()
+    exclude = [*config.pruning.exclude, "feature_extractor"]
+    pruning = PruningConfig(score="movement", exclude=exclude)
+    search(replace(config, run_dir=str(tmp_path / "other"), pruning=pruning, search=SearchConfig(rounds=1)))
+    assert mask(tmp_path / "other", 1).density() == pytest.approx(0.8, abs=1e-3)
 
 
 def test_dense_control_trains_as_long_as_the_search(runs):
@@ -225,11 +264,24 @@ def test_a_search_goes_on_from_a_found_mask(runs, tiny_corpus, tmp_path):
     assert mask(tmp_path / "run", 1).density() == pytest.approx(0.8**3, abs=1e-3)
 
 
+@pytest.mark.parametrize("method", ["parp", "parp_p"])
+def test_masks_that_move_stay_within_the_mask_they_start_from(runs, tiny_corpus, tmp_path, method):
+    path = runs("imp") / "round_02" / "mask.safetensors"
+    pruning = PruningConfig(method=method, start=str(path), targets=HALVES, every=2)
+    # steps so large that pruned weights outgrow others: without a warm start the mask would leave it
+    fast = TrainingConfig(max_steps=8, max_batch_seconds=8, learning_rate=0.05, eval_every=4)
+    search(settings(tiny_corpus, tmp_path / "run", pruning, search=SearchConfig(rounds=1), training=fast))
+    found = mask(tmp_path / "run", 1)
+    assert found.kept == exact_count(HALVES[0], found.prunable)
+    assert found.is_subset_of(Mask.load(path))
+
+
 @pytest.mark.parametrize(
     ("pruning", "message"),
     [
         (PruningConfig(method="gmp", rewind="lr"), "rewind must be theta"),
         (PruningConfig(method="parp", score="taylor"), "prunes while weights move"),
+        (PruningConfig(method="gmp", score="movement"), "prunes while weights move"),
         (PruningConfig(rewind="step"), "rewind_step go together"),
         (PruningConfig(control="shuffled"), "needs pruning.ticket"),
         (PruningConfig(targets=(0.2, 0.5)), "must fall"),
@@ -256,3 +308,10 @@ def test_mistakes_are_found_before_training(tiny_corpus, tmp_path, pruning, erro
     with pytest.raises(error):
         search(settings(tiny_corpus, tmp_path / "run", pruning))
     assert not (tmp_path / "run" / "round_00").exists()
+
+
+def test_movement_is_refused_where_no_training_comes_first(tiny_corpus, tmp_path):
+    config = settings(tiny_corpus, tmp_path / "run", PruningConfig(method="mpi", score="movement"))
+    with pytest.raises(ConfigError, match=r"gathered while .* trains, and pruning\.method mpi starts every round"):
+        search(config)
+    assert not (tmp_path / "run").exists()

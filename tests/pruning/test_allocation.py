@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from audio_lottery.errors import MaskError
 from audio_lottery.pruning import Rule
 from audio_lottery.pruning.allocation import Layer, allocate, check_allocation, match_rules, share
+from tests.pruning import literal
 
 SHAPES = st.lists(
     st.one_of(
@@ -25,37 +26,12 @@ def layers_of(shapes: list[tuple[int, ...]]) -> list[Layer]:
     return [Layer(f"l{i}", s, math.prod(s), math.prod(s), 0) for i, s in enumerate(shapes)]
 
 
-def rounded(shares: list[Fraction], total: int) -> list[int]:
-    counts = [math.floor(s) for s in shares]
-    order = sorted(range(len(shares)), key=lambda i: (-(shares[i] - counts[i]), i))
-    for i in order[: total - sum(counts)]:
-        counts[i] += 1
-    return counts
-
-
-def literal_erk(shapes: list[tuple[int, ...]], total: int) -> list[int]:
-    """Densities ε·Σdims/Πdims; layers above 1 become dense and ε is computed again, until none is."""
-    dense: set[int] = set()
-    while True:
-        rest = [i for i in range(len(shapes)) if i not in dense]
-        left = total - sum(math.prod(shapes[i]) for i in dense)
-        if not rest:
-            break
-        epsilon = Fraction(left, sum(sum(shapes[i]) for i in rest))
-        over = {i for i in rest if epsilon * sum(shapes[i]) > math.prod(shapes[i])}
-        if not over:
-            break
-        dense |= over
-    shares = [Fraction(math.prod(s)) if i in dense else epsilon * sum(s) for i, s in enumerate(shapes)]
-    return rounded(shares, total)
-
-
 @given(SHAPES, st.data())
 @settings(max_examples=200, deadline=None)
 def test_erk(shapes, data):
     total = data.draw(st.integers(1, sum(map(math.prod, shapes))))
     counts = allocate("erk", layers_of(shapes), total, {})
-    assert list(counts.values()) == literal_erk(shapes, total)
+    assert list(counts.values()) == literal.erk(shapes, total)
     assert sum(counts.values()) == total
 
 
@@ -65,7 +41,23 @@ def test_uniform(shapes, data):
     sizes = [math.prod(s) for s in shapes]
     total = data.draw(st.integers(1, sum(sizes)))
     counts = list(allocate("uniform", layers_of(shapes), total, {}).values())
-    assert counts == rounded([Fraction(total * n, sum(sizes)) for n in sizes], total)
+    assert counts == literal.rounded([Fraction(total * n, sum(sizes)) for n in sizes], total)
+
+
+@given(SHAPES, st.data())
+@settings(max_examples=200, deadline=None)
+def test_uniform_plus_of_a_mask_that_shrinks(shapes, data):
+    """What the mask so far keeps of a layer is all that the layer may get, the first convolution too."""
+    available = [data.draw(st.integers(1, math.prod(shape))) for shape in shapes]
+    floors = [min(n, most) for n, most in zip(literal.uniform_plus_floors(shapes, 1), available, strict=True)]
+    total = data.draw(st.integers(sum(floors), sum(available)))
+    layers = [
+        Layer(f"l{i}", shape, math.prod(shape), most, 1)
+        for i, (shape, most) in enumerate(zip(shapes, available, strict=True))
+    ]
+    counts = allocate("uniform_plus", layers, total, {layer.name: layer.shape for layer in layers})
+    sizes = [math.prod(shape) for shape in shapes]
+    assert list(counts.values()) == literal.proportional(total, sizes, floors, available)
 
 
 def test_uniform_plus_by_hand():

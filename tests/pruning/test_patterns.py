@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from audio_lottery.errors import MaskError
 from audio_lottery.pruning import parse_pattern
 from audio_lottery.pruning.patterns import Blocks, NofM, as_matrix
+from tests.pruning import literal
 
 VALUES = st.sampled_from([0.0, -0.0, 1e-45, 0.5, -0.5, 1.0, 1.0000001, 3.0, -3.0, 3.4e38])
 SHAPES = st.one_of(
@@ -19,17 +20,6 @@ SHAPES = st.one_of(
     st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 2), st.integers(1, 3)),
 )
 BLOCKS = ["unstructured", "block:1x4", "block:4x1", "block:2x3", "block:8x8", "rows", "columns"]
-
-
-def members(pattern: Blocks, shape: tuple[int, ...]) -> list[list[int]]:
-    """Flat indices of the weights of every group, groups in row-major order, written out."""
-    rows, columns = shape[0], math.prod(shape[1:])
-    height, width = pattern.rows or rows, pattern.columns or columns
-    return [
-        [r * columns + c for r in range(top, min(top + height, rows)) for c in range(left, min(left + width, columns))]
-        for top in range(0, rows, height)
-        for left in range(0, columns, width)
-    ]
 
 
 def drawn(data: st.DataObject, shape: tuple[int, ...]) -> torch.Tensor:
@@ -42,12 +32,11 @@ def drawn(data: st.DataObject, shape: tuple[int, ...]) -> torch.Tensor:
 def test_blocks_are_the_literal_groups(spec, shape, data):
     pattern = parse_pattern(spec)
     scores = drawn(data, shape)
-    groups = members(pattern, shape)
+    groups = literal.blocks(shape, pattern.rows, pattern.columns)
     flat = scores.reshape(-1).tolist()
     reduced = pattern.reduce("w", scores)
     assert reduced.shape == pattern.grid(torch.Size(shape))
-    expected = np.array([math.fsum(flat[i] for i in group) / len(group) for group in groups]).astype(np.float32)
-    assert reduced.reshape(-1).tolist() == expected.tolist()
+    assert reduced.reshape(-1).tolist() == [literal.mean(flat, group) for group in groups]
     sizes = pattern.sizes(torch.Size(shape))
     assert np.broadcast_to(sizes, len(groups)).tolist() == [len(group) for group in groups]
     kept = torch.tensor(data.draw(st.lists(st.booleans(), min_size=len(groups), max_size=len(groups))))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from audio_lottery import pruning
 from audio_lottery.pruning import Mask, exact_count, global_magnitude
 from audio_lottery.training.masking import Adjusting, Gradual, MaskKeeper
 from audio_lottery.training.processes import make_accelerator
@@ -66,6 +67,57 @@ def test_pruned_weights_come_back_when_they_grow(model):
     assert keeper.mask.kept == first.kept
     assert not keeper.mask.is_subset_of(first)
     assert all(not parameter[~keeper.mask[name]].any() for name, parameter in model.named_parameters())
+
+
+def test_a_warm_start_is_not_left(model):
+    """What the mask of the start prunes is held at zero and never comes back; the rest of it may."""
+    within = prune(model, 0.6, None)
+    policy = Adjusting(prune(model, 0.3, within), (0.3,), lambda m, d, among: global_magnitude(m, d, among), 4, within)
+    keeper = MaskKeeper(policy, model, make_accelerator("no", None), total=12)
+    pruning.apply(policy.start, model)
+    keeper.start(None)
+    first = keeper.mask
+    assert first is not None
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter[parameter == 0] = 100.0  # as an optimiser may
+            parameter.grad = torch.ones_like(parameter)
+    keeper.mask_gradients()
+    keeper.mask_weights()
+    for name, parameter in model.named_parameters():
+        assert not parameter[~within[name]].any()
+        assert not parameter.grad[~within[name]].any()
+        assert (parameter[within[name] & ~first[name]] == 100).all()
+        assert (parameter.grad[within[name]] == 1).all()
+    keeper.before_step(4)
+    assert keeper.mask is not None
+    assert keeper.mask.kept == first.kept
+    assert keeper.mask.is_subset_of(within)
+    assert not keeper.mask.is_subset_of(first)
+    keeper.before_evaluation(5)
+    assert keeper.mask.is_subset_of(within)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()  # all are equal: only the mask of the start tells them apart
+    keeper.before_step(8)
+    assert keeper.mask.is_subset_of(within)
+    keeper.before_evaluation(9)
+    assert keeper.mask.is_subset_of(within)
+
+
+def test_a_mask_that_shrinks_is_held_from_its_step_on(model):
+    policy = Gradual(dense(model), 0.1, prune, begin=0.0, end=1.0, every=5)
+    keeper = MaskKeeper(policy, model, make_accelerator("no", None), total=20)
+    keeper.start(None)
+    for step in range(20):
+        keeper.before_step(step)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(1.0)
+        keeper.mask_weights()
+        assert keeper.mask is not None
+        assert all((p == 0).equal(~keeper.mask[name]) for name, p in model.named_parameters())
+    assert keeper.mask.density() == pytest.approx(0.1, abs=1e-3)
 
 
 def test_a_model_is_pruned_again_before_it_is_evaluated(model):
