@@ -1,0 +1,187 @@
+"""Softmax attention on tiles, keys taken tile by tile with a running maximum (Milakov and Gimelshein 2018; Dao 2022).
+
+Queries lie in the lanes: scores are outer products of a broadcast key and a vector of queries, and the softmax over
+keys needs no sum across lanes.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core.extending import intrinsic
+
+from audio_lottery.sparse.kernels.rows import FRAMES
+from audio_lottery.sparse.kernels.vector import (
+    LANES,
+    LONG,
+    WIDTH,
+    add,
+    data_pointer,
+    divide,
+    exp,
+    fma_lanes,
+    load,
+    load_lanes,
+    maximum,
+    multiply,
+    splat,
+    splat_lanes,
+    store,
+    store_lanes,
+    subtract,
+)
+
+F = np.float32
+# Rows and vectors of the register block: 16 sums, 2 vectors and a broadcast fit 32 registers, half of them 16.
+ROWS = 8 if WIDTH == 16 else 4
+_VECTORS = 2
+_BLOCK = _VECTORS * WIDTH
+# Floats of scratch that a call of `attend` needs: scores of a tile's keys, and the weighted sums of a head.
+SCRATCH = FRAMES * _BLOCK
+
+
+@intrinsic
+def _outer(typing, a, a_start, a_row, a_step, b, b_start, b_step, steps, c, c_start, c_row, more):  # type: ignore[no-untyped-def]
+    """c[r, :] (+)= Σ_k a[r, k] · b[k, :] for `ROWS` rows and two vectors; adds to c where ``more``."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        kinds = signature.args
+        a, b, c = (data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 4, 8))
+        a_start, a_row, a_step, b_start, b_step, steps, c_start, c_row, more = (
+            arguments[i] for i in (1, 2, 3, 5, 6, 7, 9, 10, 11)
+        )
+        places = [
+            (row, builder.add(builder.add(c_start, builder.mul(c_row, LONG(row))), LONG(part * WIDTH)))
+            for row in range(ROWS)
+            for part in range(_VECTORS)
+        ]
+        entry = builder.block
+        carry, head, body, done = (builder.append_basic_block(name) for name in ("carry", "head", "body", "done"))
+        builder.cbranch(more, carry, head)
+        builder.position_at_end(carry)
+        carried = [load_lanes(builder, c, place) for _, place in places]
+        builder.branch(head)
+        builder.position_at_end(head)
+        index = builder.phi(LONG)
+        sums = [builder.phi(LANES) for _ in places]
+        index.add_incoming(LONG(0), entry)
+        index.add_incoming(LONG(0), carry)
+        zero = ir.Constant(LANES, [0.0] * WIDTH)
+        for total, value in zip(sums, carried, strict=True):
+            total.add_incoming(zero, entry)
+            total.add_incoming(value, carry)
+        builder.cbranch(builder.icmp_signed("<", index, steps), body, done)
+        builder.position_at_end(body)
+        b_place = builder.add(b_start, builder.mul(index, b_step))
+        read = [load_lanes(builder, b, builder.add(b_place, LONG(part * WIDTH))) for part in range(_VECTORS)]
+        a_place = builder.add(a_start, builder.mul(index, a_step))
+        for row in range(ROWS):
+            scalar = builder.load(builder.gep(a, [builder.add(a_place, builder.mul(a_row, LONG(row)))]))
+            weight = splat_lanes(builder, scalar)
+            for part in range(_VECTORS):
+                total = sums[row * _VECTORS + part]
+                total.add_incoming(fma_lanes(builder, weight, read[part], total), body)
+        index.add_incoming(builder.add(index, LONG(1)), body)
+        builder.branch(head)
+        builder.position_at_end(done)
+        for (_, place), total in zip(places, sums, strict=True):
+            store_lanes(builder, total, c, place)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return (
+        types.void(a, integer, integer, integer, b, integer, integer, integer, c, integer, integer, types.boolean),
+        generate,
+    )
+
+
+@njit(nogil=True, cache=True)
+def attend(qkv, query, key, value, tile_step, keys, size, out, target, scratch, vectors):  # type: ignore[no-untyped-def]
+    """One head's attention for the queries of one tile.
+
+    Args:
+        qkv: queries (already divided by √size), keys and values of all tiles, flat.
+        query: where the head's [size, FRAMES] queries of this tile begin.
+        key: where the head's keys of the first tile begin.
+        value: the same for its values.
+        tile_step: elements from one tile to the next.
+        keys: [tiles] int64, how many frames of each tile may be attended to.
+        size: features of a head, a multiple of `ROWS`.
+        out: the head's output [size, FRAMES], from ``target`` on.
+        target: see above.
+        scratch: `SCRATCH` + size · 2 · `WIDTH` floats of this thread's own.
+        vectors: vectors of queries in the tile.
+    """
+    for part in range(0, vectors, _VECTORS):
+        lanes = part * WIDTH
+        top0 = splat(F(-3e38))
+        top1 = splat(F(-3e38))
+        sum0 = splat(F(0.0))
+        sum1 = splat(F(0.0))
+        started = False
+        for tile in range(keys.size):
+            count = keys[tile]
+            if count == 0:
+                continue
+            shift = tile * tile_step
+            for j in range(0, count, ROWS):
+                _outer(
+                    qkv,
+                    key + shift + j,
+                    1,
+                    FRAMES,
+                    qkv,
+                    query + lanes,
+                    FRAMES,
+                    size,
+                    scratch,
+                    j * _BLOCK,
+                    _BLOCK,
+                    False,
+                )
+            new0 = top0
+            new1 = top1
+            for j in range(count):
+                new0 = maximum(new0, load(scratch, j * _BLOCK))
+                new1 = maximum(new1, load(scratch, j * _BLOCK + WIDTH))
+            old0 = exp(subtract(top0, new0))
+            old1 = exp(subtract(top1, new1))
+            sum0 = multiply(sum0, old0)
+            sum1 = multiply(sum1, old1)
+            for j in range(count):
+                e0 = exp(subtract(load(scratch, j * _BLOCK), new0))
+                e1 = exp(subtract(load(scratch, j * _BLOCK + WIDTH), new1))
+                sum0 = add(sum0, e0)
+                sum1 = add(sum1, e1)
+                store(scratch, j * _BLOCK, e0)
+                store(scratch, j * _BLOCK + WIDTH, e1)
+            if started:
+                for feature in range(size):
+                    place = SCRATCH + feature * _BLOCK
+                    store(scratch, place, multiply(load(scratch, place), old0))
+                    store(scratch, place + WIDTH, multiply(load(scratch, place + WIDTH), old1))
+            for feature in range(0, size, ROWS):
+                _outer(
+                    qkv,
+                    value + shift + feature * FRAMES,
+                    FRAMES,
+                    1,
+                    scratch,
+                    0,
+                    _BLOCK,
+                    count,
+                    scratch,
+                    SCRATCH + feature * _BLOCK,
+                    _BLOCK,
+                    started,
+                )
+            started = True
+            top0 = new0
+            top1 = new1
+        scale0 = divide(splat(F(1.0)), sum0)
+        scale1 = divide(splat(F(1.0)), sum1)
+        for feature in range(size):
+            place = SCRATCH + feature * _BLOCK
+            row = target + feature * FRAMES + lanes
+            store(out, row, multiply(load(scratch, place), scale0))
+            if part + 1 < vectors:
+                store(out, row + WIDTH, multiply(load(scratch, place + WIDTH), scale1))

@@ -1,0 +1,257 @@
+"""Vectors of floats as values in numba functions: loads, multiply-adds, exp, GELU, as LLVM instructions.
+
+numba's own loops leave it to LLVM whether and how to vectorise; the kernels of this package hold named vectors in
+registers instead. A vector is ``WIDTH`` float32: 16 where the CPU has AVX-512, 8 elsewhere. Arrays are one-dimensional
+and contiguous; offsets count elements, and nothing checks them: the callers in `audio_lottery.sparse` do.
+"""
+
+import numpy as np
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba import config, njit, types
+from numba.core import cgutils
+from numba.core.extending import intrinsic, models, register_model
+
+_HOST = {name for name, present in get_host_cpu_features().items() if present}
+# NUMBA_CPU_FEATURES is numba's own way to compile for another CPU than this one ("+avx2,+fma").
+_FEATURES = {part[1:] for part in config.CPU_FEATURES.split(",") if part[:1] == "+"} if config.CPU_FEATURES else _HOST
+WIDTH = 16 if "avx512f" in _FEATURES else 8
+HAS_BF16_DOT = "avx512bf16" in _FEATURES
+
+FLOAT = ir.FloatType()
+INT = ir.IntType(32)
+LONG = ir.IntType(64)
+HALF = ir.IntType(16)
+LANES = ir.VectorType(FLOAT, WIDTH)
+
+
+class VectorType(types.Type):
+    """numba's name for ``WIDTH`` float32 in a register."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"f32x{WIDTH}")
+
+
+vector = VectorType()
+
+
+@register_model(VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):  # type: ignore[no-untyped-def]
+        super().__init__(manager, kind, LANES)
+
+
+# ---------------------------------------------------------------- pieces of IR, shared with the kernels
+
+
+def data_pointer(context, builder, kind, value):  # type: ignore[no-untyped-def]
+    """The data pointer of an array."""
+    return cgutils.create_struct_proxy(kind)(context, builder, value=value).data
+
+
+def load_lanes(builder, pointer, offset, lanes=LANES):  # type: ignore[no-untyped-def]
+    """Vector at element ``offset``; needs the alignment of one element only."""
+    address = builder.bitcast(builder.gep(pointer, [offset]), lanes.as_pointer())
+    return builder.load(address, align=4)
+
+
+def store_lanes(builder, value, pointer, offset):  # type: ignore[no-untyped-def]
+    """The reverse."""
+    address = builder.bitcast(builder.gep(pointer, [offset]), value.type.as_pointer())
+    builder.store(value, address, align=4)
+
+
+def splat_lanes(builder, scalar, lanes=LANES):  # type: ignore[no-untyped-def]
+    """One value in every lane."""
+    one = builder.insert_element(ir.Constant(lanes, ir.Undefined), scalar, INT(0))
+    return builder.shuffle_vector(
+        one, ir.Constant(lanes, ir.Undefined), ir.Constant(ir.VectorType(INT, lanes.count), [0] * lanes.count)
+    )
+
+
+def _call(builder, name, *arguments):  # type: ignore[no-untyped-def]
+    """One of LLVM's intrinsics on vectors of float32."""
+    kind = arguments[0].type
+    function = ir.FunctionType(kind, [kind] * len(arguments))
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, f"{name}.v{kind.count}f32"), arguments)
+
+
+def fma_lanes(builder, a, b, c):  # type: ignore[no-untyped-def]
+    """a·b + c, rounded once."""
+    return _call(builder, "llvm.fma", a, b, c)
+
+
+def _operation(emit, arity):  # type: ignore[no-untyped-def]
+    if arity == 1:
+
+        @intrinsic
+        def one(typing, a):  # type: ignore[no-untyped-def]
+            return vector(vector), lambda context, builder, signature, values: emit(builder, *values)
+
+        return one
+    if arity == 2:
+
+        @intrinsic
+        def two(typing, a, b):  # type: ignore[no-untyped-def]
+            return vector(vector, vector), lambda context, builder, signature, values: emit(builder, *values)
+
+        return two
+
+    @intrinsic
+    def three(typing, a, b, c):  # type: ignore[no-untyped-def]
+        return vector(vector, vector, vector), lambda context, builder, signature, values: emit(builder, *values)
+
+    return three
+
+
+# ---------------------------------------------------------------- what numba functions call
+
+add = _operation(lambda builder, a, b: builder.fadd(a, b), 2)
+subtract = _operation(lambda builder, a, b: builder.fsub(a, b), 2)
+multiply = _operation(lambda builder, a, b: builder.fmul(a, b), 2)
+divide = _operation(lambda builder, a, b: builder.fdiv(a, b), 2)
+# One instruction each; where either is NaN the result is b.
+maximum = _operation(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b), 2)
+minimum = _operation(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b), 2)
+fma = _operation(fma_lanes, 3)
+absolute = _operation(lambda builder, a: _call(builder, "llvm.fabs", a), 1)
+square_root = _operation(lambda builder, a: _call(builder, "llvm.sqrt", a), 1)
+nearest = _operation(lambda builder, a: _call(builder, "llvm.rint", a), 1)
+
+
+@intrinsic
+def load(typing, array, offset):  # type: ignore[no-untyped-def]
+    """``WIDTH`` float32 from element ``offset`` on."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        return load_lanes(builder, data_pointer(context, builder, signature.args[0], values[0]), values[1])
+
+    return vector(array, types.int64), generate
+
+
+@intrinsic
+def store(typing, array, offset, value):  # type: ignore[no-untyped-def]
+    """Write ``WIDTH`` float32 from element ``offset`` on."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        store_lanes(builder, values[2], data_pointer(context, builder, signature.args[0], values[0]), values[1])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector), generate
+
+
+@intrinsic
+def splat(typing, scalar):  # type: ignore[no-untyped-def]
+    """One float32 in every lane."""
+    return vector(types.float32), lambda context, builder, signature, values: splat_lanes(builder, values[0])
+
+
+@intrinsic
+def power_of_two(typing, exponent):  # type: ignore[no-untyped-def]
+    """2^n for whole n in [-126, 127], by writing the exponent bits."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        whole = ir.VectorType(INT, WIDTH)
+        bits = builder.add(builder.fptosi(values[0], whole), ir.Constant(whole, [127] * WIDTH))
+        return builder.bitcast(builder.shl(bits, ir.Constant(whole, [23] * WIDTH)), LANES)
+
+    return vector(vector), generate
+
+
+@intrinsic
+def even_lanes(typing, a, b):  # type: ignore[no-untyped-def]
+    """Elements 0, 2, 4 … of ``a`` followed by ``b``."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        return builder.shuffle_vector(*values, ir.Constant(ir.VectorType(INT, WIDTH), list(range(0, 2 * WIDTH, 2))))
+
+    return vector(vector, vector), generate
+
+
+@intrinsic
+def odd_lanes(typing, a, b):  # type: ignore[no-untyped-def]
+    """Elements 1, 3, 5 … of ``a`` followed by ``b``."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        return builder.shuffle_vector(*values, ir.Constant(ir.VectorType(INT, WIDTH), list(range(1, 2 * WIDTH, 2))))
+
+    return vector(vector, vector), generate
+
+
+@intrinsic
+def transpose(typing, source, source_offset, source_stride, target, target_offset, target_stride):  # type: ignore[no-untyped-def]
+    """Transpose ``WIDTH`` × ``WIDTH`` float32: rows ``source_stride`` apart become rows ``target_stride`` apart."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        read = data_pointer(context, builder, signature.args[0], values[0])
+        write = data_pointer(context, builder, signature.args[3], values[3])
+        rows = [
+            load_lanes(builder, read, builder.add(values[1], builder.mul(LONG(row), values[2]))) for row in range(WIDTH)
+        ]
+        # log2(WIDTH) rounds, each of which swaps the off-diagonal blocks of half the size of the round before.
+        half = WIDTH // 2
+        while half:
+            swapped = list(rows)
+            for row in range(WIDTH):
+                if row & half:
+                    continue
+                upper, lower = rows[row], rows[row + half]
+                first = [lane if not lane & half else WIDTH + lane - half for lane in range(WIDTH)]
+                second = [lane + half if not lane & half else WIDTH + lane for lane in range(WIDTH)]
+                index = ir.VectorType(INT, WIDTH)
+                swapped[row] = builder.shuffle_vector(upper, lower, ir.Constant(index, first))
+                swapped[row + half] = builder.shuffle_vector(upper, lower, ir.Constant(index, second))
+            rows = swapped
+            half //= 2
+        for row in range(WIDTH):
+            store_lanes(builder, rows[row], write, builder.add(values[4], builder.mul(LONG(row), values[5])))
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, types.int64, target, types.int64, types.int64), generate
+
+
+F = np.float32
+
+
+@njit(inline="always")
+def exp(x):  # type: ignore[no-untyped-def]
+    """e^x to about 1 ulp; below -87 it stays at e^-87 (Cephes' expf: reduction by ln 2 and a polynomial)."""
+    x = minimum(splat(F(88.0)), maximum(splat(F(-87.0)), x))
+    n = nearest(multiply(x, splat(F(1.44269504088896341))))
+    r = fma(n, splat(F(-0.693359375)), x)
+    r = fma(n, splat(F(2.12194440e-4)), r)
+    p = splat(F(1.9875691500e-4))
+    p = fma(p, r, splat(F(1.3981999507e-3)))
+    p = fma(p, r, splat(F(8.3334519073e-3)))
+    p = fma(p, r, splat(F(4.1665795894e-2)))
+    p = fma(p, r, splat(F(1.6666665459e-1)))
+    p = fma(p, r, splat(F(5.0000001201e-1)))
+    p = fma(multiply(p, r), r, add(r, splat(F(1.0))))
+    return multiply(p, power_of_two(n))
+
+
+@njit(inline="always")
+def erf(x):  # type: ignore[no-untyped-def]
+    """Error function to about 2e-7: the rational approximation of Eigen and XLA, argument clamped to ±3.7439."""
+    x = minimum(splat(F(3.7439211627767994)), maximum(splat(F(-3.7439211627767994)), x))
+    y = multiply(x, x)
+    p = splat(F(2.2905065861350646e-04))
+    p = fma(p, y, splat(F(3.4082910107109506e-03)))
+    p = fma(p, y, splat(F(5.0955695062380861e-02)))
+    p = fma(p, y, splat(F(1.8520832239976145e-01)))
+    p = fma(p, y, splat(F(1.128379143519084)))
+    q = splat(F(-1.1791602954361697e-07))
+    q = fma(q, y, splat(F(2.3547966471313185e-05)))
+    q = fma(q, y, splat(F(1.0179625278914885e-03)))
+    q = fma(q, y, splat(F(1.4070470171167667e-02)))
+    q = fma(q, y, splat(F(1.1098505178285362e-01)))
+    q = fma(q, y, splat(F(4.9746925110067538e-01)))
+    q = fma(q, y, splat(F(1.0)))
+    return divide(multiply(x, p), q)
+
+
+@njit(inline="always")
+def gelu(x):  # type: ignore[no-untyped-def]
+    """x·Φ(x), the exact form (not the tanh one)."""
+    half = multiply(x, splat(F(0.5)))
+    return fma(half, erf(multiply(x, splat(F(0.70710678118654752)))), half)

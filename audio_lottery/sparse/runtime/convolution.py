@@ -1,0 +1,162 @@
+"""`nn.Conv1d` with a sparse weight, alone or as a layer of a front end (normalisation and activation fused)."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audio_lottery.errors import ModelError
+from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate, layer_norm
+from audio_lottery.sparse.kernels.packing import copy_rows, pack_phases
+from audio_lottery.sparse.kernels.rows import FRAMES
+from audio_lottery.sparse.kernels.vector import WIDTH
+from audio_lottery.sparse.runtime.matrix import SparseMatrix, compile_matrix
+from audio_lottery.sparse.runtime.modules import Accelerated, input_array, to_numpy
+from audio_lottery.sparse.runtime.threads import each, tile_widths
+
+_ROWS = 128
+
+
+class SparseConv1d(Accelerated):
+    """[batch, channels, frames] → [batch, channels, frames].
+
+    A convolution is a product with a taller tile: the input is split into ``stride`` phases, so that what one tap of
+    one channel sees for consecutive outputs is one contiguous row at a fixed place of the tile.
+
+    Args:
+        convolution: the layer; it is not changed. Any stride, dilation and groups; zero padding.
+        kernel: see `matrix.compile_matrix`.
+        norm: layer normalisation over channels after the convolution.
+        activation: after that; see `kernels.elementwise.ACTIVATIONS`.
+
+    Raises:
+        ModelError: padding that is not zeros.
+    """
+
+    kind = "convolution"
+
+    def __init__(
+        self,
+        convolution: nn.Conv1d,
+        kernel: str | None = None,
+        norm: nn.LayerNorm | None = None,
+        activation: str = "none",
+    ) -> None:
+        super().__init__()
+        if convolution.padding_mode != "zeros":
+            raise ModelError(f"a convolution with padding mode '{convolution.padding_mode}' cannot be accelerated")
+        (self.taps,), (self.stride,), (self.dilation,) = (
+            convolution.kernel_size,
+            convolution.stride,
+            convolution.dilation,
+        )
+        self.padding = _padding(convolution)
+        self.in_channels, self.out_channels = convolution.in_channels, convolution.out_channels
+        reach = (self.taps - 1) * self.dilation
+        self.count = FRAMES + reach // self.stride
+        self.row = -(-self.count // WIDTH) * WIDTH
+        weight = to_numpy(convolution.weight)
+        self.matrix = self._compile(weight, to_numpy(convolution.bias), convolution.groups, kernel)
+        self.kernel = self.matrix.kernel
+        self.kept, self.weights = int(np.count_nonzero(weight)), weight.size
+        self.macs_per_frame = weight.size
+        self.norm = None if norm is None else (to_numpy(norm.weight), to_numpy(norm.bias), float(norm.eps))
+        self.activation = ACTIVATIONS[activation]
+
+    def _compile(self, weight: np.ndarray, bias: np.ndarray | None, groups: int, kernel: str | None) -> SparseMatrix:
+        shift = np.arange(self.taps) * self.dilation
+        places = (np.arange(self.in_channels)[:, None] * self.stride + shift % self.stride) * self.row
+        places = (places + shift // self.stride).reshape(-1)
+        rows, inputs = self.out_channels // groups, self.in_channels // groups * self.taps
+        full = np.zeros((self.out_channels, self.in_channels * self.taps), np.float32) if groups > 1 else None
+        if full is None:
+            return compile_matrix(weight.reshape(self.out_channels, -1), places, bias, kernel)
+        for group in range(groups):
+            part = weight[group * rows : (group + 1) * rows].reshape(rows, inputs)
+            full[group * rows : (group + 1) * rows, group * inputs : (group + 1) * inputs] = part
+        return compile_matrix(full, places, bias, kernel)
+
+    def frames(self, length: int) -> int:
+        """Output frames of ``length`` input frames."""
+        reach = (self.taps - 1) * self.dilation + 1
+        return (length + sum(self.padding) - reach) // self.stride + 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            x: [batch, channels, frames] or [channels, frames], float32.
+
+        Returns:
+            The same with other channels and frames.
+
+        Raises:
+            ModelError: another number of channels, too few frames, or another type; see `modules.input_array`.
+        """
+        if x.dim() not in (2, 3) or x.shape[-2] != self.in_channels:
+            raise ModelError(f"a convolution of {self.in_channels} channels got {tuple(x.shape)}")
+        frames = self.frames(x.shape[-1])
+        if frames < 1:
+            raise ModelError(f"{x.shape[-1]} frames are too few for a convolution of {self.taps} taps")
+        out = torch.empty(*x.shape[:-2], self.out_channels, frames)
+        if out.numel():
+            self.run(input_array(x, "a sparse convolution"), x.shape[-1], out.numpy().reshape(-1), frames)
+        return out
+
+    def run(
+        self,
+        source: np.ndarray,
+        length: int,
+        target: np.ndarray,
+        frames: int,
+        fill: Callable[[int, int, np.ndarray], None] | None = None,
+    ) -> None:
+        """All tiles of a batch.
+
+        Args:
+            source: [batch, channels, length], flat.
+            length: see above.
+            target: [batch, channels, frames], flat.
+            frames: see above.
+            fill: ``fill(begin, needed, tile)`` writes the input from frame ``begin`` on, for a single item whose input
+                is nowhere in memory; ``source`` is not read then.
+        """
+        widths = tile_widths(frames, FRAMES, WIDTH)
+        size = self.in_channels * self.stride * self.row
+        rows = self.out_channels if self.norm else min(_ROWS, self.out_channels)
+        batch = source.size // (self.in_channels * length) if fill is None else 1
+
+        def work(number: int, scratch: np.ndarray) -> None:
+            item, tile_number = divmod(number, len(widths))
+            first, count = tile_number * widths[0], widths[tile_number]
+            vectors = -(-count // WIDTH)
+            tile, result = scratch[:size], scratch[size:]
+            needed = vectors * WIDTH + self.count - FRAMES
+            begin = first * self.stride - self.padding[0]
+            origin = item * self.in_channels * length
+            if fill is None:
+                pack_phases(source, origin, self.in_channels, length, begin, self.stride, needed, tile, self.row)
+            else:
+                fill(begin, needed, tile)
+            for row in range(0, self.out_channels, rows):
+                last = min(row + rows, self.out_channels)
+                self.matrix.multiply(tile, 0, result, 0, rows=(row, last), vectors=vectors)
+                if self.norm is not None:
+                    layer_norm(result, 0, result, 0, rows, FRAMES, *self.norm, vectors)
+                activate(self.activation, result, 0, last - row, FRAMES, vectors)
+                where = (item * self.out_channels + row) * frames + first
+                copy_rows(result, 0, last - row, count, target, where, frames)
+
+        each(work, batch * len(widths), size + rows * FRAMES)
+
+
+def _padding(convolution: nn.Conv1d) -> tuple[int, int]:
+    """Zeros before and after the signal."""
+    if convolution.padding == "valid":
+        return 0, 0
+    if convolution.padding == "same":
+        total = (convolution.kernel_size[0] - 1) * convolution.dilation[0]
+        return total // 2, total - total // 2
+    (padding,) = convolution.padding
+    return padding, padding

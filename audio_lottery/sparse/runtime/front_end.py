@@ -1,0 +1,165 @@
+"""The convolutional front end of wav2vec2-like models: samples in, features out."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audio_lottery.errors import ModelError
+from audio_lottery.sparse.kernels.elementwise import activate, layer_norm
+from audio_lottery.sparse.kernels.packing import pack_phases
+from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, VECTORS
+from audio_lottery.sparse.kernels.vector import WIDTH
+from audio_lottery.sparse.runtime.convolution import SparseConv1d
+from audio_lottery.sparse.runtime.matrix import SparseMatrix, compile_matrix
+from audio_lottery.sparse.runtime.modules import Accelerated, activation_name, input_array, to_numpy
+from audio_lottery.sparse.runtime.threads import workspace
+
+
+class FrontEnd(Accelerated):
+    """Samples [batch, samples] → features [batch, channels, frames], with norms and activations inside the layers.
+
+    The first layer makes by far the most numbers and takes few operations to make them, so they are never written out:
+    every tile of the second layer computes what it reads of them. The group norm of the first layer (every channel
+    over time) is folded into its weights: mean and variance of a channel are a linear and a quadratic form of its taps
+    in the mean and covariance of the windows of the signal.
+
+    Args:
+        module: ``Wav2Vec2FeatureEncoder`` or HuBERT's; see `fits`.
+        kernel: see `matrix.compile_matrix`.
+    """
+
+    kind = "convolution"
+
+    def __init__(self, module: nn.Module, kernel: str | None = None) -> None:
+        super().__init__()
+        layers = []
+        for layer in module.conv_layers:
+            norm = getattr(layer, "layer_norm", None)
+            norm = norm if isinstance(norm, nn.LayerNorm) else None
+            layers.append(SparseConv1d(layer.conv, kernel, norm, activation_name(layer.activation)))
+        first = module.conv_layers[0]
+        norm = getattr(first, "layer_norm", None)
+        self.source = _Source(first.conv, layers[0], layers[1], norm if isinstance(norm, nn.GroupNorm) else None)
+        self.layers = nn.ModuleList(layers[1:])
+        self.kept = sum(layer.kept for layer in layers)
+        self.weights = sum(layer.weights for layer in layers)
+        self.kernel = self.layers[0].kernel
+
+    @staticmethod
+    def fits(module: nn.Module) -> bool:
+        """Whether all of a front end's layers are of the kinds that are built here."""
+        layers = list(module.conv_layers)
+        return (
+            len(layers) > 1
+            and all(activation_name(layer.activation) for layer in layers)
+            and all(layer.conv.padding == (0,) and layer.conv.dilation == (1,) for layer in layers)
+            and layers[0].conv.in_channels == 1
+        )
+
+    def _freeze_parameters(self) -> None:
+        """transformers' switch; there is nothing left to freeze."""
+
+    def forward(self, input_values: Tensor) -> Tensor:
+        """Apply the front end.
+
+        Args:
+            input_values: [batch, samples] float32.
+
+        Returns:
+            [batch, channels, frames].
+
+        Raises:
+            ModelError: too few samples for a single frame; another type, see `modules.input_array`.
+        """
+        samples = input_array(input_values, "the front end")
+        batch, length = input_values.shape
+        lengths = [self.source.frames(length)]
+        for layer in self.layers:
+            lengths.append(layer.frames(lengths[-1]))
+        if min(lengths) < 1:
+            raise ModelError(f"{length} samples are too few for a frame of the model's front end")
+        out = torch.empty(batch, self.layers[-1].out_channels, lengths[-1])
+        for item in range(batch):
+            fill = self.source.prepare(samples[item * length : (item + 1) * length], lengths[0])
+            source = np.empty(0, np.float32)
+            for number, layer in enumerate(self.layers):
+                frames = lengths[number + 1]
+                if number + 1 < len(self.layers):
+                    # two buffers take turns
+                    target = workspace(f"front end {number % 2}", layer.out_channels * frames)
+                else:
+                    target = out[item].numpy().reshape(-1)
+                layer.run(source, lengths[number], target, frames, fill=fill if number == 0 else None)
+                source = target
+        return out
+
+
+class _Source:
+    """The first layer, computed for a tile of the second: one matrix for each phase of that tile."""
+
+    def __init__(
+        self, convolution: nn.Conv1d, layer: SparseConv1d, reader: SparseConv1d, norm: nn.GroupNorm | None
+    ) -> None:
+        weight, bias = to_numpy(convolution.weight)[:, 0], to_numpy(convolution.bias)
+        self.weight = weight.astype(np.float64)
+        self.channels, self.taps = weight.shape
+        self.stride, self.row, self.phases = layer.stride, reader.row, reader.stride
+        self.frames, self.norm, self.activation = layer.frames, layer.norm, layer.activation
+        self.step = self.stride * self.phases
+        reach = ((self.phases - 1) * self.stride + self.taps - 1) // self.step
+        self.wide = self.row + -(-reach // WIDTH) * WIDTH
+        self.reach = reach
+        self.matrices = []
+        for phase in range(self.phases):
+            shift = phase * self.stride + np.arange(self.taps)
+            places = shift % self.step * self.wide + shift // self.step
+            self.matrices.append(compile_matrix(weight, places, bias))
+        self.group_norm = norm
+        if norm is not None:
+            self.gain, self.offset = to_numpy(norm.weight).astype(np.float64), to_numpy(norm.bias).astype(np.float64)
+
+    def prepare(self, signal: np.ndarray, frames: int):  # type: ignore[no-untyped-def]
+        """The function that fills the tile of the second layer from its frame ``begin`` on."""
+        matrices = self.matrices if self.group_norm is None else self._fold(signal, frames)
+
+        def fill(begin: int, needed: int, tile: np.ndarray) -> None:
+            vectors = -(-needed // WIDTH)
+            samples = workspace("samples", self.step * self.wide)
+            count = vectors * WIDTH + self.reach
+            pack_phases(signal, 0, 1, signal.size, begin * self.stride, self.step, count, samples, self.wide)
+            for phase, matrix in enumerate(matrices):
+                for first in range(0, vectors, VECTORS):
+                    now = min(VECTORS, vectors - first)
+                    target = phase * self.row + first * WIDTH
+                    matrix.multiply(samples, first * WIDTH, tile, target, self.phases * self.row, vectors=now)
+                if self.norm is not None:
+                    place, stride = phase * self.row, self.phases * self.row
+                    layer_norm(tile, place, tile, place, self.channels, stride, *self.norm, vectors)
+            activate(self.activation, tile, 0, self.channels * self.phases, self.row, vectors)
+
+        return fill
+
+    def _fold(self, signal: np.ndarray, frames: int) -> list[SparseMatrix]:
+        """The matrices with the group norm of this signal in their values and biases."""
+        last = (frames - 1) * self.stride + 1
+        windows = np.stack([signal[tap : tap + last : self.stride] for tap in range(self.taps)]).astype(np.float64)
+        means = windows.mean(1)
+        windows -= means[:, None]
+        variance = np.einsum("ci,ij,cj->c", self.weight, windows @ windows.T / frames, self.weight)
+        scale = self.gain / np.sqrt(variance + self.group_norm.eps)
+        # the convolution's own bias moves the mean by as much, and drops out
+        bias = (self.offset - scale * (self.weight @ means)).astype(np.float32)
+        return [
+            replace(matrix, values=(matrix.values * _spread(matrix, scale)).astype(np.float32), bias=bias)
+            for matrix in self.matrices
+        ]
+
+
+def _spread(matrix: SparseMatrix, rows: np.ndarray) -> np.ndarray:
+    """A number for each row as one for each stored value."""
+    counts = np.diff(matrix.pointers)
+    if matrix.kernel == "csr":
+        return np.repeat(rows, counts)
+    return np.repeat(rows.reshape(-1, BLOCK_ROWS), counts, axis=0).reshape(-1)

@@ -1,0 +1,87 @@
+"""`nn.Linear` with a sparse weight."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audio_lottery.errors import ModelError
+from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate
+from audio_lottery.sparse.kernels.packing import pack, unpack
+from audio_lottery.sparse.kernels.rows import FRAMES
+from audio_lottery.sparse.kernels.vector import WIDTH
+from audio_lottery.sparse.runtime.matrix import split_columns
+from audio_lottery.sparse.runtime.modules import Accelerated, input_array, to_numpy
+from audio_lottery.sparse.runtime.threads import each, tile_widths
+
+# Output rows that are computed before they are put in torch's layout, while they are in the cache.
+_ROWS = 256
+
+
+class SparseLinear(Accelerated):
+    """[…, in] → […, out]: frames are packed into tiles, multiplied, and unpacked, tile by tile on every thread.
+
+    Args:
+        linear: the layer; it is not changed.
+        kernel: see `matrix.compile_matrix`.
+        activation: applied to the output; see `kernels.elementwise.ACTIVATIONS`.
+    """
+
+    kind = "linear"
+
+    def __init__(self, linear: nn.Linear, kernel: str | None = None, activation: str = "none") -> None:
+        super().__init__()
+        weight = to_numpy(linear.weight)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.pieces = split_columns(weight, to_numpy(linear.bias), kernel)
+        self.activation = ACTIVATIONS[activation]
+        self.kernel = self.pieces[0][1].kernel
+        self.kept, self.weights = int(np.count_nonzero(weight)), weight.size
+        self.macs_per_frame = weight.size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            x: […, in] float32.
+
+        Returns:
+            […, out].
+
+        Raises:
+            ModelError: another number of features, or type; see `modules.input_array`.
+        """
+        if x.shape[-1] != self.in_features:
+            raise ModelError(f"a linear layer of {self.in_features} inputs got {tuple(x.shape)}")
+        source = input_array(x, "a sparse linear layer")
+        out = torch.empty(*x.shape[:-1], self.out_features)
+        if out.numel():
+            self._run(source, out.numpy().reshape(-1), source.size // self.in_features)
+        return out
+
+    def _run(self, source: np.ndarray, out: np.ndarray, frames: int) -> None:
+        widths = tile_widths(frames, FRAMES, WIDTH)
+        single = len(self.pieces) == 1
+        width = max(piece.stop - piece.start for piece, _ in self.pieces)
+        tile_size = width * FRAMES
+        rows = min(_ROWS, self.out_features) if single else self.out_features
+
+        def work(number: int, scratch: np.ndarray) -> None:
+            first, count = number * widths[0], widths[number]
+            vectors = -(-count // WIDTH)
+            tile, result = scratch[:tile_size], scratch[tile_size:]
+            if single:
+                pack(source, first, count, self.in_features, 0, self.in_features, tile, 0)
+                for row in range(0, self.out_features, rows):
+                    last = min(row + rows, self.out_features)
+                    self.pieces[0][1].multiply(tile, 0, result, 0, rows=(row, last), vectors=vectors)
+                    activate(self.activation, result, 0, last - row, FRAMES, vectors)
+                    unpack(result, 0, last - row, count, out, first, self.out_features, row)
+                return
+            for piece, matrix in self.pieces:
+                pack(source, first, count, self.in_features, piece.start, piece.stop, tile, 0)
+                origin = 0 if piece.start else -1
+                matrix.multiply(tile, 0, result, 0, start=result, origin=origin, vectors=vectors)
+            activate(self.activation, result, 0, rows, FRAMES, vectors)
+            unpack(result, 0, rows, count, out, first, self.out_features, 0)
+
+        each(work, len(widths), tile_size + rows * FRAMES)

@@ -1,0 +1,62 @@
+"""What accelerated modules have in common."""
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audio_lottery.errors import ModelError
+
+
+class Accelerated(nn.Module):
+    """A module that only infers: its weights are packed for the kernels, and are no parameters any more."""
+
+    kind = ""
+    kernel = ""
+    kept = 0
+    weights = 0
+    macs_per_frame = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.training = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Refuse training.
+
+        Raises:
+            ModelError: ``mode`` is true.
+        """
+        if mode:
+            raise ModelError("an accelerated model cannot be trained: train the model it was made from")
+        return super().train(False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Accelerated":
+        return self  # holds nothing that a call changes
+
+
+def input_array(x: Tensor, where: str) -> np.ndarray:
+    """The tensor's numbers, flat and contiguous.
+
+    Raises:
+        ModelError: not float32 on the CPU, or part of a graph that would need its gradient.
+    """
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        raise ModelError(f"{where} runs on float32 on the CPU, not on {x.dtype} on {x.device}")
+    if x.requires_grad and torch.is_grad_enabled():
+        raise ModelError(f"{where} computes no gradients: call the model under torch.no_grad()")
+    return x.detach().contiguous().numpy().reshape(-1)
+
+
+def to_numpy(weight: Tensor | None) -> np.ndarray | None:
+    """A parameter as float32 numbers."""
+    return None if weight is None else weight.detach().float().cpu().numpy()
+
+
+def activation_name(module: nn.Module) -> str:
+    """The name of an activation module in `kernels.elementwise.ACTIVATIONS`; empty where the kernels do not have it."""
+    if isinstance(module, nn.ReLU):
+        return "relu"
+    exact = type(module).__name__ == "GELUActivation" and getattr(module, "act", None) is nn.functional.gelu
+    return "gelu" if exact or (isinstance(module, nn.GELU) and module.approximate == "none") else ""

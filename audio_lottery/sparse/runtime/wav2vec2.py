@@ -1,0 +1,238 @@
+"""The transformer encoder of wav2vec2-like models, in the kernels' layout from its first layer to its last.
+
+It takes the place of the encoder inside the transformers model, as `FrontEnd` takes that of the convolutions, so that
+everything around them (masks, heads, output classes) stays as it is. Activations are tiles of [features, `FRAMES`];
+bias, residual and GELU are part of the products. Wav2Vec2 and HuBERT are built of the same parts under other names.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from audio_lottery.errors import ModelError
+from audio_lottery.sparse.kernels.attention import ROWS, SCRATCH, attend
+from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate, layer_norm
+from audio_lottery.sparse.kernels.packing import pack_phases, unpack
+from audio_lottery.sparse.kernels.rows import FRAMES
+from audio_lottery.sparse.kernels.vector import WIDTH
+from audio_lottery.sparse.runtime.front_end import FrontEnd
+from audio_lottery.sparse.runtime.matrix import SparseMatrix, split_columns
+from audio_lottery.sparse.runtime.modules import Accelerated, activation_name, input_array, to_numpy
+from audio_lottery.sparse.runtime.positional import FourierConv1d
+from audio_lottery.sparse.runtime.threads import each, tile_widths, workspace
+
+_PREFIXES = ("Wav2Vec2", "Hubert")
+_FRONT_ENDS = {f"{prefix}FeatureEncoder" for prefix in _PREFIXES}
+_ENCODERS = {f"{prefix}Encoder{kind}" for prefix in _PREFIXES for kind in ("", "StableLayerNorm")}
+
+
+def runner_for(module: nn.Module) -> "type[FrontEnd] | type[Encoder] | None":
+    """Which runner may take the place of ``module``; None where there is none for it or its settings."""
+    name = type(module).__name__
+    if name in _FRONT_ENDS:
+        return FrontEnd if FrontEnd.fits(module) else None
+    if name not in _ENCODERS:
+        return None
+    layer, position = module.layers[0], module.pos_conv_embed
+    fits = (
+        activation_name(layer.feed_forward.intermediate_act_fn)
+        and activation_name(position.activation)
+        and getattr(position, "batch_norm", None) is None
+        and getattr(layer, "adapter_layer", None) is None
+        and layer.attention.head_dim % ROWS == 0
+    )
+    return Encoder if fits else None
+
+
+Norm = tuple[np.ndarray, np.ndarray, float]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One encoder layer's matrices; queries are scaled, queries, keys and values are one matrix."""
+
+    projections: SparseMatrix
+    output: SparseMatrix
+    inner: SparseMatrix
+    outer: list[tuple[slice, SparseMatrix]]
+    attention_norm: Norm
+    final_norm: Norm
+
+    @property
+    def matrices(self) -> list[SparseMatrix]:
+        return [self.projections, self.output, self.inner, *(matrix for _, matrix in self.outer)]
+
+
+class Encoder(Accelerated):
+    """The transformer encoder of wav2vec2 and HuBERT, post-norm or pre-norm ("stable layer norm").
+
+    Args:
+        module: ``Wav2Vec2Encoder``, ``Wav2Vec2EncoderStableLayerNorm`` or HuBERT's.
+        kernel: see `matrix.compile_matrix`.
+        precision: see `accelerate.accelerate`.
+    """
+
+    kind = "encoder"
+
+    def __init__(self, module: nn.Module, kernel: str | None = None, precision: str = "float32") -> None:
+        super().__init__()
+        first = module.layers[0]
+        self.before = type(module).__name__.endswith("StableLayerNorm")
+        self.size = first.attention.embed_dim
+        self.heads = first.attention.num_heads
+        self.activation = ACTIVATIONS[activation_name(first.feed_forward.intermediate_act_fn)]
+        self.position = FourierConv1d(module.pos_conv_embed.conv)
+        self.position_activation = module.pos_conv_embed.activation
+        self.norm = _norm(module.layer_norm)
+        self.layers = [_compile_layer(layer, kernel) for layer in module.layers]
+        self.kernel = self.layers[0].inner.kernel
+        self.kept = sum(matrix.kept for layer in self.layers for matrix in layer.matrices)
+        self.weights = sum(
+            weight.numel() for layer in module.layers for weight in layer.parameters() if weight.dim() > 1
+        )
+        self.macs_per_frame = self.weights
+        self.inner_rows = max(piece.stop - piece.start for piece, _ in self.layers[0].outer)
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **options: object
+    ) -> BaseModelOutput:
+        """Encode [batch, frames, features].
+
+        Args:
+            hidden_states: what the feature projection gives.
+            attention_mask: [batch, frames], true for the frames of each utterance, padding at the end; None: all.
+            options: transformers' own, of which those that ask for inner states are refused.
+
+        Raises:
+            ModelError: inner states are asked for; padding is not at the end; a type, see `modules.input_array`.
+        """
+        if options.get("output_attentions") or options.get("output_hidden_states"):
+            raise ModelError("an accelerated encoder keeps no attentions or hidden states: ask the original model")
+        batch, frames, _ = hidden_states.shape
+        lengths = [frames] * batch
+        if attention_mask is not None:
+            lengths = attention_mask.sum(1).tolist()
+            if any(not bool(mask[:length].all()) for mask, length in zip(attention_mask, lengths, strict=True)):
+                raise ModelError("the attention mask leaves out frames before the end; pad on the right")
+        out = torch.empty(hidden_states.shape)
+        for item in range(batch):
+            input_array(hidden_states[item, :0], "the encoder")
+            self._encode(hidden_states[item].detach(), lengths[item], out[item].numpy().reshape(-1))
+        return BaseModelOutput(last_hidden_state=out)
+
+    def _encode(self, x: Tensor, length: int, out: np.ndarray) -> None:
+        frames, size, step = x.shape[0], self.size, self.size * FRAMES
+        x = x.t().contiguous()
+        x[:, length:] = 0
+        x += self.position_activation(self.position(x, length))
+        signal = x.numpy().reshape(-1)
+        widths = tile_widths(frames, FRAMES, WIDTH)
+        starts = [number * widths[0] for number in range(len(widths))]
+        keys = np.array([min(max(length - a, 0), width) for a, width in zip(starts, widths, strict=True)], np.int64)
+        states, joined, context = (
+            workspace(name, len(widths) * step * copies)
+            for name, copies in (("states", 1), ("projections", 3), ("context", 1))
+        )
+
+        def project(number: int, vectors: int, scratch: np.ndarray, layer: _Layer) -> None:
+            source, place = states, number * step
+            if self.before:
+                layer_norm(states, place, scratch, 0, size, FRAMES, *layer.attention_norm, vectors)
+                source, place = scratch, 0
+            layer.projections.multiply(source, place, joined, 3 * number * step, vectors=vectors)
+
+        def begin(number: int, scratch: np.ndarray) -> None:
+            vectors = -(-widths[number] // WIDTH)
+            place = number * step
+            pack_phases(signal, 0, size, frames, starts[number], 1, vectors * WIDTH, states[place:], FRAMES)
+            if not self.before:
+                layer_norm(states, place, states, place, size, FRAMES, *self.norm, vectors)
+            project(number, vectors, scratch, self.layers[0])
+
+        def end(number: int) -> None:
+            vectors = -(-widths[number] // WIDTH)
+            place = number * step
+            if self.before:
+                layer_norm(states, place, states, place, size, FRAMES, *self.norm, vectors)
+            unpack(states, place, size, widths[number], out, starts[number], size, 0)
+
+        each(begin, len(widths), step)
+        for index, layer in enumerate(self.layers):
+            following = self.layers[index + 1] if index + 1 < len(self.layers) else None
+            self._attention(joined, keys, widths, context)
+
+            def rest(
+                number: int, scratch: np.ndarray, layer: _Layer = layer, following: _Layer | None = following
+            ) -> None:
+                vectors = -(-widths[number] // WIDTH)
+                self._feed_forward(layer, number * step, vectors, context, states, scratch)
+                if following is None:
+                    end(number)
+                else:
+                    project(number, vectors, scratch, following)
+
+            each(rest, len(widths), step + self.inner_rows * FRAMES)
+
+    def _attention(self, joined: np.ndarray, keys: np.ndarray, widths: list[int], context: np.ndarray) -> None:
+        step = self.size * FRAMES
+        width = self.size // self.heads
+
+        def work(number: int, scratch: np.ndarray) -> None:
+            tile, head = divmod(number, self.heads)
+            row = head * width * FRAMES
+            query = 3 * tile * step + row
+            vectors = -(-widths[tile] // WIDTH)
+            attend(
+                joined, query, step + row, 2 * step + row, 3 * step, keys, width, context, tile * step + row, scratch,
+                vectors,
+            )  # fmt: skip
+
+        each(work, len(widths) * self.heads, SCRATCH + width * 2 * WIDTH)
+
+    def _feed_forward(
+        self, layer: _Layer, place: int, vectors: int, context: np.ndarray, states: np.ndarray, scratch: np.ndarray
+    ) -> None:
+        """From attention's output to the layer's: ``states`` hold the residual stream, before and after."""
+        size = self.size
+        middle, inner = scratch[: size * FRAMES], scratch[size * FRAMES :]
+        if self.before:
+            layer.output.multiply(context, place, states, place, start=states, origin=place, vectors=vectors)
+            layer_norm(states, place, middle, 0, size, FRAMES, *layer.final_norm, vectors)
+        else:
+            layer.output.multiply(context, place, middle, 0, start=states[place:], origin=0, vectors=vectors)
+            layer_norm(middle, 0, middle, 0, size, FRAMES, *layer.attention_norm, vectors)
+        for piece, matrix in layer.outer:
+            layer.inner.multiply(middle, 0, inner, 0, rows=(piece.start, piece.stop), vectors=vectors)
+            activate(self.activation, inner, 0, piece.stop - piece.start, FRAMES, vectors)
+            first = piece.start == 0 and not self.before
+            start, origin = (middle, 0) if first else (states, place)
+            matrix.multiply(inner, 0, states, place, start=start, origin=origin, vectors=vectors)
+        if not self.before:
+            layer_norm(states, place, states, place, size, FRAMES, *layer.final_norm, vectors)
+
+
+def _norm(norm: nn.LayerNorm) -> Norm:
+    return to_numpy(norm.weight), to_numpy(norm.bias), float(norm.eps)
+
+
+def _compile_layer(layer: nn.Module, kernel: str | None) -> _Layer:
+    attention = layer.attention
+    scale = attention.head_dim**-0.5
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+    weights, biases = [to_numpy(part.weight) for part in parts], [to_numpy(part.bias) for part in parts]
+    weights[0], biases[0] = weights[0] * np.float32(scale), biases[0] * np.float32(scale)
+    inner, outer = layer.feed_forward.intermediate_dense, layer.feed_forward.output_dense
+    size = inner.in_features
+    return _Layer(
+        projections=split_columns(np.concatenate(weights), np.concatenate(biases), kernel, size)[0][1],
+        output=split_columns(to_numpy(attention.out_proj.weight), to_numpy(attention.out_proj.bias), kernel, size)[0][
+            1
+        ],
+        inner=split_columns(to_numpy(inner.weight), to_numpy(inner.bias), kernel, size)[0][1],
+        outer=split_columns(to_numpy(outer.weight), to_numpy(outer.bias), kernel),
+        attention_norm=_norm(layer.layer_norm),
+        final_norm=_norm(layer.final_layer_norm),
+    )
