@@ -39,59 +39,70 @@ _BLOCK = _VECTORS * WIDTH
 SCRATCH = FRAMES * _BLOCK
 
 
-@intrinsic
-def _outer(typing, a, a_start, a_row, a_step, b, b_start, b_step, steps, c, c_start, c_row, more):  # type: ignore[no-untyped-def]
-    """c[r, :] (+)= Σ_k a[r, k] · b[k, :] for `ROWS` rows and two vectors; adds to c where ``more``."""
+def outer(lanes, accumulate):  # type: ignore[no-untyped-def]
+    """An intrinsic: c[r, :] (+)= Σ_k a[r, k] · b[k, :] for `ROWS` rows and two vectors; adds to c where ``more``.
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        kinds = signature.args
-        a, b, c = (data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 4, 8))
-        a_start, a_row, a_step, b_start, b_step, steps, c_start, c_row, more = (
-            arguments[i] for i in (1, 2, 3, 5, 6, 7, 9, 10, 11)
+    Args:
+        lanes: what a vector of b holds.
+        accumulate: emits total + a · b from (builder, total, a in every lane, b).
+    """
+
+    @intrinsic
+    def product(typing, a, a_start, a_row, a_step, b, b_start, b_step, steps, c, c_start, c_row, more):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            kinds = signature.args
+            a, b, c = (data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 4, 8))
+            a_start, a_row, a_step, b_start, b_step, steps, c_start, c_row, more = (
+                arguments[i] for i in (1, 2, 3, 5, 6, 7, 9, 10, 11)
+            )
+            places = [
+                builder.add(builder.add(c_start, builder.mul(c_row, LONG(row))), LONG(part * WIDTH))
+                for row in range(ROWS)
+                for part in range(_VECTORS)
+            ]
+            entry = builder.block
+            carry, head, body, done = (builder.append_basic_block(name) for name in ("carry", "head", "body", "done"))
+            builder.cbranch(more, carry, head)
+            builder.position_at_end(carry)
+            carried = [load_lanes(builder, c, place) for place in places]
+            builder.branch(head)
+            builder.position_at_end(head)
+            index = builder.phi(LONG)
+            sums = [builder.phi(LANES) for _ in places]
+            index.add_incoming(LONG(0), entry)
+            index.add_incoming(LONG(0), carry)
+            zero = ir.Constant(LANES, [0.0] * WIDTH)
+            for total, value in zip(sums, carried, strict=True):
+                total.add_incoming(zero, entry)
+                total.add_incoming(value, carry)
+            builder.cbranch(builder.icmp_signed("<", index, steps), body, done)
+            builder.position_at_end(body)
+            b_place = builder.add(b_start, builder.mul(index, b_step))
+            read = [load_lanes(builder, b, builder.add(b_place, LONG(part * WIDTH)), lanes) for part in range(_VECTORS)]
+            a_place = builder.add(a_start, builder.mul(index, a_step))
+            for row in range(ROWS):
+                scalar = builder.load(builder.gep(a, [builder.add(a_place, builder.mul(a_row, LONG(row)))]))
+                weight = splat_lanes(builder, scalar, lanes)
+                for part in range(_VECTORS):
+                    total = sums[row * _VECTORS + part]
+                    total.add_incoming(accumulate(builder, total, weight, read[part]), body)
+            index.add_incoming(builder.add(index, LONG(1)), body)
+            builder.branch(head)
+            builder.position_at_end(done)
+            for place, total in zip(places, sums, strict=True):
+                store_lanes(builder, total, c, place)
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return (
+            types.void(a, integer, integer, integer, b, integer, integer, integer, c, integer, integer, types.boolean),
+            generate,
         )
-        places = [
-            (row, builder.add(builder.add(c_start, builder.mul(c_row, LONG(row))), LONG(part * WIDTH)))
-            for row in range(ROWS)
-            for part in range(_VECTORS)
-        ]
-        entry = builder.block
-        carry, head, body, done = (builder.append_basic_block(name) for name in ("carry", "head", "body", "done"))
-        builder.cbranch(more, carry, head)
-        builder.position_at_end(carry)
-        carried = [load_lanes(builder, c, place) for _, place in places]
-        builder.branch(head)
-        builder.position_at_end(head)
-        index = builder.phi(LONG)
-        sums = [builder.phi(LANES) for _ in places]
-        index.add_incoming(LONG(0), entry)
-        index.add_incoming(LONG(0), carry)
-        zero = ir.Constant(LANES, [0.0] * WIDTH)
-        for total, value in zip(sums, carried, strict=True):
-            total.add_incoming(zero, entry)
-            total.add_incoming(value, carry)
-        builder.cbranch(builder.icmp_signed("<", index, steps), body, done)
-        builder.position_at_end(body)
-        b_place = builder.add(b_start, builder.mul(index, b_step))
-        read = [load_lanes(builder, b, builder.add(b_place, LONG(part * WIDTH))) for part in range(_VECTORS)]
-        a_place = builder.add(a_start, builder.mul(index, a_step))
-        for row in range(ROWS):
-            scalar = builder.load(builder.gep(a, [builder.add(a_place, builder.mul(a_row, LONG(row)))]))
-            weight = splat_lanes(builder, scalar)
-            for part in range(_VECTORS):
-                total = sums[row * _VECTORS + part]
-                total.add_incoming(fma_lanes(builder, weight, read[part], total), body)
-        index.add_incoming(builder.add(index, LONG(1)), body)
-        builder.branch(head)
-        builder.position_at_end(done)
-        for (_, place), total in zip(places, sums, strict=True):
-            store_lanes(builder, total, c, place)
-        return context.get_dummy_value()
 
-    integer = types.int64
-    return (
-        types.void(a, integer, integer, integer, b, integer, integer, integer, c, integer, integer, types.boolean),
-        generate,
-    )
+    return product
+
+
+_outer = outer(LANES, lambda builder, total, a, b: fma_lanes(builder, a, b, total))
 
 
 @njit(nogil=True, cache=True)

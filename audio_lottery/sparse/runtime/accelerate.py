@@ -14,7 +14,7 @@ from audio_lottery.sparse.runtime.convolution import SparseConv1d
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.matrix import best_time
 from audio_lottery.sparse.runtime.modules import Accelerated
-from audio_lottery.sparse.runtime.wav2vec2 import Encoder, runner_for
+from audio_lottery.sparse.runtime.wav2vec2 import runner_for
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +120,8 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
 
 Build = Callable[[nn.Module, str], Accelerated]
 _KINDS: dict[type[nn.Module], Build] = {
-    nn.Linear: lambda module, precision: SparseLinear(module),
-    nn.Conv1d: lambda module, precision: SparseConv1d(module),
+    nn.Linear: SparseLinear,
+    nn.Conv1d: SparseConv1d,
     nn.LSTM: lambda module, precision: _lstm(module),
 }
 
@@ -135,10 +135,8 @@ def _lstm(module: nn.Module) -> Accelerated:
 def _targets(module: nn.Module, prefix: str = "") -> "list[tuple[str, nn.Module, Build | None]]":
     """Name, module and how to replace it, for everything with a matrix; not what lies within such a module."""
     runner = runner_for(module)
-    if runner is Encoder:
-        return [(prefix, module, lambda encoder, precision: Encoder(encoder, precision=precision))]
     if runner is not None:
-        return [(prefix, module, lambda front_end, precision: runner(front_end))]
+        return [(prefix, module, runner)]
     build = _KINDS.get(type(module))  # a subclass may do more than its base
     if build is not None:
         fits = not (isinstance(module, nn.Conv1d) and module.padding_mode != "zeros")

@@ -1,6 +1,6 @@
 """`nn.Conv1d` with a sparse weight, alone or as a layer of a front end (normalisation and activation fused)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate, laye
 from audio_lottery.sparse.kernels.packing import copy_rows, pack_phases
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
-from audio_lottery.sparse.runtime.matrix import SparseMatrix, compile_matrix
+from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, compile_matrix
 from audio_lottery.sparse.runtime.modules import Accelerated, input_array, to_numpy
-from audio_lottery.sparse.runtime.threads import each, tile_widths
+from audio_lottery.sparse.runtime.threads import each, tile_widths, whole
 
 _ROWS = 128
 
@@ -26,7 +26,8 @@ class SparseConv1d(Accelerated):
 
     Args:
         convolution: the layer; it is not changed. Any stride, dilation and groups; zero padding.
-        kernel: see `matrix.compile_matrix`.
+        precision: see `accelerate.accelerate`.
+        kernels: which kernels may be used, see `matrix.compile_matrix`; by default those of the precision.
         norm: layer normalisation over channels after the convolution.
         activation: after that; see `kernels.elementwise.ACTIVATIONS`.
 
@@ -39,7 +40,8 @@ class SparseConv1d(Accelerated):
     def __init__(
         self,
         convolution: nn.Conv1d,
-        kernel: str | None = None,
+        precision: str = "float32",
+        kernels: Sequence[str] | None = None,
         norm: nn.LayerNorm | None = None,
         activation: str = "none",
     ) -> None:
@@ -57,25 +59,29 @@ class SparseConv1d(Accelerated):
         self.count = FRAMES + reach // self.stride
         self.row = -(-self.count // WIDTH) * WIDTH
         weight = to_numpy(convolution.weight)
-        self.matrix = self._compile(weight, to_numpy(convolution.bias), convolution.groups, kernel)
+        # a convolution's tile has no pairs of rows
+        allowed = [kernel for kernel in kernels or KERNELS[precision] if kernel != "block16x2_bf16"]
+        self.matrix = self._compile(weight, to_numpy(convolution.bias), convolution.groups, allowed)
         self.kernel = self.matrix.kernel
         self.kept, self.weights = int(np.count_nonzero(weight)), weight.size
         self.macs_per_frame = weight.size
         self.norm = None if norm is None else (to_numpy(norm.weight), to_numpy(norm.bias), float(norm.eps))
         self.activation = ACTIVATIONS[activation]
 
-    def _compile(self, weight: np.ndarray, bias: np.ndarray | None, groups: int, kernel: str | None) -> SparseMatrix:
+    def _compile(
+        self, weight: np.ndarray, bias: np.ndarray | None, groups: int, kernels: Sequence[str]
+    ) -> SparseMatrix:
         shift = np.arange(self.taps) * self.dilation
-        places = (np.arange(self.in_channels)[:, None] * self.stride + shift % self.stride) * self.row
-        places = (places + shift // self.stride).reshape(-1)
-        rows, inputs = self.out_channels // groups, self.in_channels // groups * self.taps
-        full = np.zeros((self.out_channels, self.in_channels * self.taps), np.float32) if groups > 1 else None
-        if full is None:
-            return compile_matrix(weight.reshape(self.out_channels, -1), places, bias, kernel)
+        rows = (np.arange(self.in_channels)[:, None] * self.stride + shift % self.stride).reshape(-1)
+        places = Places(rows, np.tile(shift // self.stride, self.in_channels), self.row)
+        if groups == 1:
+            return compile_matrix(weight.reshape(self.out_channels, -1), places, bias, kernels)
+        outputs, inputs = self.out_channels // groups, self.in_channels // groups * self.taps
+        full = np.zeros((self.out_channels, self.in_channels * self.taps), np.float32)
         for group in range(groups):
-            part = weight[group * rows : (group + 1) * rows].reshape(rows, inputs)
-            full[group * rows : (group + 1) * rows, group * inputs : (group + 1) * inputs] = part
-        return compile_matrix(full, places, bias, kernel)
+            part = weight[group * outputs : (group + 1) * outputs].reshape(outputs, inputs)
+            full[group * outputs : (group + 1) * outputs, group * inputs : (group + 1) * inputs] = part
+        return compile_matrix(full, places, bias, kernels)
 
     def frames(self, length: int) -> int:
         """Output frames of ``length`` input frames."""
@@ -122,7 +128,7 @@ class SparseConv1d(Accelerated):
             fill: ``fill(begin, needed, tile)`` writes the input from frame ``begin`` on, for a single item whose input
                 is nowhere in memory; ``source`` is not read then.
         """
-        widths = tile_widths(frames, FRAMES, WIDTH)
+        widths = tile_widths(frames, FRAMES, 2 * WIDTH)
         size = self.in_channels * self.stride * self.row
         rows = self.out_channels if self.norm else min(_ROWS, self.out_channels)
         batch = source.size // (self.in_channels * length) if fill is None else 1
@@ -130,7 +136,7 @@ class SparseConv1d(Accelerated):
         def work(number: int, scratch: np.ndarray) -> None:
             item, tile_number = divmod(number, len(widths))
             first, count = tile_number * widths[0], widths[tile_number]
-            vectors = -(-count // WIDTH)
+            vectors = whole(count, 2 * WIDTH) // WIDTH
             tile, result = scratch[:size], scratch[size:]
             needed = vectors * WIDTH + self.count - FRAMES
             begin = first * self.stride - self.padding[0]
@@ -139,9 +145,10 @@ class SparseConv1d(Accelerated):
                 pack_phases(source, origin, self.in_channels, length, begin, self.stride, needed, tile, self.row)
             else:
                 fill(begin, needed, tile)
+            operand = self.matrix.operand(tile, 0, self.in_channels * self.stride, vectors)
             for row in range(0, self.out_channels, rows):
                 last = min(row + rows, self.out_channels)
-                self.matrix.multiply(tile, 0, result, 0, rows=(row, last), vectors=vectors)
+                self.matrix.multiply(operand, result, 0, rows=(row, last), vectors=vectors)
                 if self.norm is not None:
                     layer_norm(result, 0, result, 0, rows, FRAMES, *self.norm, vectors)
                 activate(self.activation, result, 0, last - row, FRAMES, vectors)

@@ -12,7 +12,7 @@ from audio_lottery.sparse.kernels.packing import pack_phases
 from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, VECTORS
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.convolution import SparseConv1d
-from audio_lottery.sparse.runtime.matrix import SparseMatrix, compile_matrix
+from audio_lottery.sparse.runtime.matrix import Places, SparseMatrix, compile_matrix
 from audio_lottery.sparse.runtime.modules import Accelerated, activation_name, input_array, to_numpy
 from audio_lottery.sparse.runtime.threads import workspace
 
@@ -27,18 +27,18 @@ class FrontEnd(Accelerated):
 
     Args:
         module: ``Wav2Vec2FeatureEncoder`` or HuBERT's; see `fits`.
-        kernel: see `matrix.compile_matrix`.
+        precision: see `accelerate.accelerate`.
     """
 
     kind = "convolution"
 
-    def __init__(self, module: nn.Module, kernel: str | None = None) -> None:
+    def __init__(self, module: nn.Module, precision: str = "float32") -> None:
         super().__init__()
         layers = []
         for layer in module.conv_layers:
             norm = getattr(layer, "layer_norm", None)
             norm = norm if isinstance(norm, nn.LayerNorm) else None
-            layers.append(SparseConv1d(layer.conv, kernel, norm, activation_name(layer.activation)))
+            layers.append(SparseConv1d(layer.conv, precision, None, norm, activation_name(layer.activation)))
         first = module.conv_layers[0]
         norm = getattr(first, "layer_norm", None)
         self.source = _Source(first.conv, layers[0], layers[1], norm if isinstance(norm, nn.GroupNorm) else None)
@@ -114,7 +114,7 @@ class _Source:
         self.matrices = []
         for phase in range(self.phases):
             shift = phase * self.stride + np.arange(self.taps)
-            places = shift % self.step * self.wide + shift // self.step
+            places = Places(shift % self.step, shift // self.step, self.wide)
             self.matrices.append(compile_matrix(weight, places, bias))
         self.group_norm = norm
         if norm is not None:
@@ -133,7 +133,7 @@ class _Source:
                 for first in range(0, vectors, VECTORS):
                     now = min(VECTORS, vectors - first)
                     target = phase * self.row + first * WIDTH
-                    matrix.multiply(samples, first * WIDTH, tile, target, self.phases * self.row, vectors=now)
+                    matrix.multiply(samples[first * WIDTH :], tile, target, self.phases * self.row, vectors=now)
                 if self.norm is not None:
                     place, stride = phase * self.row, self.phases * self.row
                     layer_norm(tile, place, tile, place, self.channels, stride, *self.norm, vectors)

@@ -1,5 +1,7 @@
 """`nn.Linear` with a sparse weight."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,9 +11,9 @@ from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate
 from audio_lottery.sparse.kernels.packing import pack, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
-from audio_lottery.sparse.runtime.matrix import split_columns
+from audio_lottery.sparse.runtime.matrix import KERNELS, split_columns
 from audio_lottery.sparse.runtime.modules import Accelerated, input_array, to_numpy
-from audio_lottery.sparse.runtime.threads import each, tile_widths
+from audio_lottery.sparse.runtime.threads import each, tile_widths, whole
 
 # Output rows that are computed before they are put in torch's layout, while they are in the cache.
 _ROWS = 256
@@ -22,17 +24,24 @@ class SparseLinear(Accelerated):
 
     Args:
         linear: the layer; it is not changed.
-        kernel: see `matrix.compile_matrix`.
+        precision: see `accelerate.accelerate`.
+        kernels: which kernels may be used, see `matrix.compile_matrix`; by default those of the precision.
         activation: applied to the output; see `kernels.elementwise.ACTIVATIONS`.
     """
 
     kind = "linear"
 
-    def __init__(self, linear: nn.Linear, kernel: str | None = None, activation: str = "none") -> None:
+    def __init__(
+        self,
+        linear: nn.Linear,
+        precision: str = "float32",
+        kernels: Sequence[str] | None = None,
+        activation: str = "none",
+    ) -> None:
         super().__init__()
         weight = to_numpy(linear.weight)
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.pieces = split_columns(weight, to_numpy(linear.bias), kernel)
+        self.pieces = split_columns(weight, to_numpy(linear.bias), kernels or KERNELS[precision])
         self.activation = ACTIVATIONS[activation]
         self.kernel = self.pieces[0][1].kernel
         self.kept, self.weights = int(np.count_nonzero(weight)), weight.size
@@ -59,7 +68,7 @@ class SparseLinear(Accelerated):
         return out
 
     def _run(self, source: np.ndarray, out: np.ndarray, frames: int) -> None:
-        widths = tile_widths(frames, FRAMES, WIDTH)
+        widths = tile_widths(frames, FRAMES, 2 * WIDTH)
         single = len(self.pieces) == 1
         width = max(piece.stop - piece.start for piece, _ in self.pieces)
         tile_size = width * FRAMES
@@ -67,20 +76,23 @@ class SparseLinear(Accelerated):
 
         def work(number: int, scratch: np.ndarray) -> None:
             first, count = number * widths[0], widths[number]
-            vectors = -(-count // WIDTH)
+            vectors = whole(count, 2 * WIDTH) // WIDTH
             tile, result = scratch[:tile_size], scratch[tile_size:]
             if single:
                 pack(source, first, count, self.in_features, 0, self.in_features, tile, 0)
+                matrix = self.pieces[0][1]
+                operand = matrix.operand(tile, 0, self.in_features, vectors)
                 for row in range(0, self.out_features, rows):
                     last = min(row + rows, self.out_features)
-                    self.pieces[0][1].multiply(tile, 0, result, 0, rows=(row, last), vectors=vectors)
+                    matrix.multiply(operand, result, 0, rows=(row, last), vectors=vectors)
                     activate(self.activation, result, 0, last - row, FRAMES, vectors)
                     unpack(result, 0, last - row, count, out, first, self.out_features, row)
                 return
             for piece, matrix in self.pieces:
                 pack(source, first, count, self.in_features, piece.start, piece.stop, tile, 0)
                 origin = 0 if piece.start else -1
-                matrix.multiply(tile, 0, result, 0, start=result, origin=origin, vectors=vectors)
+                operand = matrix.operand(tile, 0, piece.stop - piece.start, vectors)
+                matrix.multiply(operand, result, 0, start=result, origin=origin, vectors=vectors)
             activate(self.activation, result, 0, rows, FRAMES, vectors)
             unpack(result, 0, rows, count, out, first, self.out_features, 0)
 

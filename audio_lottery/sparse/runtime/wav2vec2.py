@@ -5,6 +5,7 @@ everything around them (masks, heads, output classes) stays as it is. Activation
 bias, residual and GELU are part of the products. Wav2Vec2 and HuBERT are built of the same parts under other names.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +15,17 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.attention import ROWS, SCRATCH, attend
+from audio_lottery.sparse.kernels.attention_half import attend_half, halve_projections
 from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate, layer_norm
+from audio_lottery.sparse.kernels.half import HAS_BF16_DOT
 from audio_lottery.sparse.kernels.packing import pack_phases, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.front_end import FrontEnd
-from audio_lottery.sparse.runtime.matrix import SparseMatrix, split_columns
+from audio_lottery.sparse.runtime.matrix import KERNELS, SparseMatrix, split_columns
 from audio_lottery.sparse.runtime.modules import Accelerated, activation_name, input_array, to_numpy
 from audio_lottery.sparse.runtime.positional import FourierConv1d
-from audio_lottery.sparse.runtime.threads import each, tile_widths, workspace
+from audio_lottery.sparse.runtime.threads import each, tile_widths, whole, workspace
 
 _PREFIXES = ("Wav2Vec2", "Hubert")
 _FRONT_ENDS = {f"{prefix}FeatureEncoder" for prefix in _PREFIXES}
@@ -71,23 +74,23 @@ class Encoder(Accelerated):
 
     Args:
         module: ``Wav2Vec2Encoder``, ``Wav2Vec2EncoderStableLayerNorm`` or HuBERT's.
-        kernel: see `matrix.compile_matrix`.
         precision: see `accelerate.accelerate`.
     """
 
     kind = "encoder"
 
-    def __init__(self, module: nn.Module, kernel: str | None = None, precision: str = "float32") -> None:
+    def __init__(self, module: nn.Module, precision: str = "float32") -> None:
         super().__init__()
         first = module.layers[0]
         self.before = type(module).__name__.endswith("StableLayerNorm")
         self.size = first.attention.embed_dim
         self.heads = first.attention.num_heads
         self.activation = ACTIVATIONS[activation_name(first.feed_forward.intermediate_act_fn)]
+        self.half = precision == "bfloat16" and HAS_BF16_DOT
         self.position = FourierConv1d(module.pos_conv_embed.conv)
         self.position_activation = module.pos_conv_embed.activation
         self.norm = _norm(module.layer_norm)
-        self.layers = [_compile_layer(layer, kernel) for layer in module.layers]
+        self.layers = [_compile_layer(layer, KERNELS[precision]) for layer in module.layers]
         self.kernel = self.layers[0].inner.kernel
         self.kept = sum(matrix.kept for layer in self.layers for matrix in layer.matrices)
         self.weights = sum(
@@ -129,23 +132,29 @@ class Encoder(Accelerated):
         x[:, length:] = 0
         x += self.position_activation(self.position(x, length))
         signal = x.numpy().reshape(-1)
-        widths = tile_widths(frames, FRAMES, WIDTH)
+        widths = tile_widths(frames, FRAMES, 2 * WIDTH)
         starts = [number * widths[0] for number in range(len(widths))]
         keys = np.array([min(max(length - a, 0), width) for a, width in zip(starts, widths, strict=True)], np.int64)
-        states, joined, context = (
-            workspace(name, len(widths) * step * copies)
-            for name, copies in (("states", 1), ("projections", 3), ("context", 1))
-        )
+        states, context = (workspace(name, len(widths) * step) for name in ("states", "context"))
+        # queries, keys and values of a tile: three numbers of 32 bits a feature, or three of 16
+        share = 3 * step // 2 if self.half else 3 * step
+        joined = workspace("projections", len(widths) * share).view(np.int32 if self.half else np.float32)
 
         def project(number: int, vectors: int, scratch: np.ndarray, layer: _Layer) -> None:
             source, place = states, number * step
             if self.before:
                 layer_norm(states, place, scratch, 0, size, FRAMES, *layer.attention_norm, vectors)
                 source, place = scratch, 0
-            layer.projections.multiply(source, place, joined, 3 * number * step, vectors=vectors)
+            operand = layer.projections.operand(source, place, size, vectors)
+            if not self.half:
+                layer.projections.multiply(operand, joined, number * share, vectors=vectors)
+                return
+            single = workspace("single", 3 * step)
+            layer.projections.multiply(operand, single, 0, vectors=vectors)
+            halve_projections(single, 0, size, joined, number * share, vectors)
 
         def begin(number: int, scratch: np.ndarray) -> None:
-            vectors = -(-widths[number] // WIDTH)
+            vectors = whole(widths[number], 2 * WIDTH) // WIDTH
             place = number * step
             pack_phases(signal, 0, size, frames, starts[number], 1, vectors * WIDTH, states[place:], FRAMES)
             if not self.before:
@@ -153,7 +162,7 @@ class Encoder(Accelerated):
             project(number, vectors, scratch, self.layers[0])
 
         def end(number: int) -> None:
-            vectors = -(-widths[number] // WIDTH)
+            vectors = whole(widths[number], 2 * WIDTH) // WIDTH
             place = number * step
             if self.before:
                 layer_norm(states, place, states, place, size, FRAMES, *self.norm, vectors)
@@ -167,7 +176,7 @@ class Encoder(Accelerated):
             def rest(
                 number: int, scratch: np.ndarray, layer: _Layer = layer, following: _Layer | None = following
             ) -> None:
-                vectors = -(-widths[number] // WIDTH)
+                vectors = whole(widths[number], 2 * WIDTH) // WIDTH
                 self._feed_forward(layer, number * step, vectors, context, states, scratch)
                 if following is None:
                     end(number)
@@ -183,12 +192,20 @@ class Encoder(Accelerated):
         def work(number: int, scratch: np.ndarray) -> None:
             tile, head = divmod(number, self.heads)
             row = head * width * FRAMES
-            query = 3 * tile * step + row
-            vectors = -(-widths[tile] // WIDTH)
-            attend(
-                joined, query, step + row, 2 * step + row, 3 * step, keys, width, context, tile * step + row, scratch,
-                vectors,
-            )  # fmt: skip
+            vectors = whole(widths[tile], 2 * WIDTH) // WIDTH
+            target = tile * step + row
+            if self.half:
+                share, place = 3 * step // 2, row // 2
+                weights = workspace("weights", SCRATCH // 2).view(np.int32)
+                attend_half(
+                    joined, tile * share + place, step // 2 + place, step + place, share, keys, width, context, target,
+                    scratch, weights, vectors,
+                )  # fmt: skip
+            else:
+                attend(
+                    joined, 3 * tile * step + row, step + row, 2 * step + row, 3 * step, keys, width, context, target,
+                    scratch, vectors,
+                )  # fmt: skip
 
         each(work, len(widths) * self.heads, SCRATCH + width * 2 * WIDTH)
 
@@ -198,18 +215,22 @@ class Encoder(Accelerated):
         """From attention's output to the layer's: ``states`` hold the residual stream, before and after."""
         size = self.size
         middle, inner = scratch[: size * FRAMES], scratch[size * FRAMES :]
+        operand = layer.output.operand(context, place, size, vectors)
         if self.before:
-            layer.output.multiply(context, place, states, place, start=states, origin=place, vectors=vectors)
+            layer.output.multiply(operand, states, place, start=states, origin=place, vectors=vectors)
             layer_norm(states, place, middle, 0, size, FRAMES, *layer.final_norm, vectors)
         else:
-            layer.output.multiply(context, place, middle, 0, start=states[place:], origin=0, vectors=vectors)
+            layer.output.multiply(operand, middle, 0, start=states[place:], origin=0, vectors=vectors)
             layer_norm(middle, 0, middle, 0, size, FRAMES, *layer.attention_norm, vectors)
+        shared = layer.inner.operand(middle, 0, size, vectors, "shared pairs")
         for piece, matrix in layer.outer:
-            layer.inner.multiply(middle, 0, inner, 0, rows=(piece.start, piece.stop), vectors=vectors)
-            activate(self.activation, inner, 0, piece.stop - piece.start, FRAMES, vectors)
+            rows = piece.stop - piece.start
+            layer.inner.multiply(shared, inner, 0, rows=(piece.start, piece.stop), vectors=vectors)
+            activate(self.activation, inner, 0, rows, FRAMES, vectors)
             first = piece.start == 0 and not self.before
             start, origin = (middle, 0) if first else (states, place)
-            matrix.multiply(inner, 0, states, place, start=start, origin=origin, vectors=vectors)
+            operand = matrix.operand(inner, 0, rows, vectors)
+            matrix.multiply(operand, states, place, start=start, origin=origin, vectors=vectors)
         if not self.before:
             layer_norm(states, place, states, place, size, FRAMES, *layer.final_norm, vectors)
 
@@ -218,7 +239,7 @@ def _norm(norm: nn.LayerNorm) -> Norm:
     return to_numpy(norm.weight), to_numpy(norm.bias), float(norm.eps)
 
 
-def _compile_layer(layer: nn.Module, kernel: str | None) -> _Layer:
+def _compile_layer(layer: nn.Module, kernels: Sequence[str]) -> _Layer:
     attention = layer.attention
     scale = attention.head_dim**-0.5
     parts = (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -227,12 +248,12 @@ def _compile_layer(layer: nn.Module, kernel: str | None) -> _Layer:
     inner, outer = layer.feed_forward.intermediate_dense, layer.feed_forward.output_dense
     size = inner.in_features
     return _Layer(
-        projections=split_columns(np.concatenate(weights), np.concatenate(biases), kernel, size)[0][1],
-        output=split_columns(to_numpy(attention.out_proj.weight), to_numpy(attention.out_proj.bias), kernel, size)[0][
+        projections=split_columns(np.concatenate(weights), np.concatenate(biases), kernels, size)[0][1],
+        output=split_columns(to_numpy(attention.out_proj.weight), to_numpy(attention.out_proj.bias), kernels, size)[0][
             1
         ],
-        inner=split_columns(to_numpy(inner.weight), to_numpy(inner.bias), kernel, size)[0][1],
-        outer=split_columns(to_numpy(outer.weight), to_numpy(outer.bias), kernel),
+        inner=split_columns(to_numpy(inner.weight), to_numpy(inner.bias), kernels, size)[0][1],
+        outer=split_columns(to_numpy(outer.weight), to_numpy(outer.bias), kernels),
         attention_norm=_norm(layer.layer_norm),
         final_norm=_norm(layer.final_layer_norm),
     )

@@ -1,0 +1,138 @@
+"""`attention` with AVX512-BF16's dot products: factors in bfloat16, sums and softmax in float32.
+
+Two numbers that are multiplied and added lie in one 32-bit element: neighbouring features of queries and keys,
+neighbouring frames of values, neighbouring keys of the softmax's weights.
+"""
+
+import numpy as np
+from numba import njit, types
+from numba.core.extending import intrinsic
+
+from audio_lottery.sparse.kernels.attention import ROWS, SCRATCH, outer
+from audio_lottery.sparse.kernels.half import WHOLE, dot_lanes, pair_lanes, row_pairs
+from audio_lottery.sparse.kernels.rows import FRAMES
+from audio_lottery.sparse.kernels.vector import (
+    WIDTH,
+    add,
+    data_pointer,
+    divide,
+    even_lanes,
+    exp,
+    load,
+    maximum,
+    multiply,
+    odd_lanes,
+    splat,
+    store,
+    store_lanes,
+    subtract,
+)
+
+F = np.float32
+_BLOCK = 2 * WIDTH
+
+_outer = outer(WHOLE, dot_lanes)
+
+
+@intrinsic
+def _store_pair(typing, low, high, out, target):  # type: ignore[no-untyped-def]
+    """Two vectors as one of bfloat16 pairs."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        write = data_pointer(context, builder, signature.args[2], values[2])
+        store_lanes(builder, pair_lanes(builder, values[0], values[1]), write, values[3])
+        return context.get_dummy_value()
+
+    return types.void(low, high, out, types.int64), generate
+
+
+@njit(nogil=True, cache=True)
+def halve_projections(joined, origin, features, out, target, vectors):  # type: ignore[no-untyped-def]
+    """Queries, keys, values of a tile, [3·features, FRAMES], to [features, FRAMES] + [features, FRAMES/2] of pairs."""
+    row_pairs(joined, origin, 2 * features, FRAMES, vectors, out, target)
+    read = origin + 2 * features * FRAMES
+    write = target + features * FRAMES
+    for _ in range(features):
+        for part in range(0, vectors * WIDTH, _BLOCK):
+            a = load(joined, read + part)
+            b = load(joined, read + part + WIDTH)
+            _store_pair(even_lanes(a, b), odd_lanes(a, b), out, write + part // 2)
+        read += FRAMES
+        write += FRAMES // 2
+
+
+@njit(nogil=True, cache=True)
+def attend_half(pairs, query, key, value, tile_step, keys, size, out, target, scratch, weights, vectors):  # type: ignore[no-untyped-def]
+    """`attention.attend` on what `halve_projections` writes.
+
+    Args:
+        pairs: queries (already divided by √size), keys and values of all tiles.
+        query: where the head's [size/2, FRAMES] pairs of queries of this tile begin.
+        key: where the head's pairs of keys of the first tile begin.
+        value: where the head's [size, FRAMES/2] pairs of values of the first tile begin.
+        tile_step: elements from one tile to the next.
+        keys: [tiles] int64, how many frames of each tile may be attended to.
+        size: features of a head, even and a multiple of `ROWS`.
+        out: the head's output [size, FRAMES] float32, from ``target`` on.
+        target: see above.
+        scratch: `SCRATCH` + size · 2 · `WIDTH` floats of this thread's own.
+        weights: int32, `SCRATCH` / 2 of this thread's own.
+        vectors: vectors of queries in the tile, even.
+    """
+    for lanes in range(0, vectors * WIDTH, _BLOCK):
+        top0 = splat(F(-3e38))
+        top1 = splat(F(-3e38))
+        sum0 = splat(F(0.0))
+        sum1 = splat(F(0.0))
+        started = False
+        for tile in range(keys.size):
+            count = keys[tile]
+            if count == 0:
+                continue
+            shift = tile * tile_step
+            for j in range(0, count, ROWS):
+                _outer(
+                    pairs, key + shift + j, 1, FRAMES, pairs, query + lanes, FRAMES, size // 2, scratch, j * _BLOCK,
+                    _BLOCK, False,
+                )  # fmt: skip
+            new0 = top0
+            new1 = top1
+            for j in range(count):
+                new0 = maximum(new0, load(scratch, j * _BLOCK))
+                new1 = maximum(new1, load(scratch, j * _BLOCK + WIDTH))
+            old0 = exp(subtract(top0, new0))
+            old1 = exp(subtract(top1, new1))
+            sum0 = multiply(sum0, old0)
+            sum1 = multiply(sum1, old1)
+            for j in range(0, count, 2):
+                a0 = exp(subtract(load(scratch, j * _BLOCK), new0))
+                a1 = exp(subtract(load(scratch, j * _BLOCK + WIDTH), new1))
+                b0 = splat(F(0.0))
+                b1 = splat(F(0.0))
+                if j + 1 < count:
+                    b0 = exp(subtract(load(scratch, (j + 1) * _BLOCK), new0))
+                    b1 = exp(subtract(load(scratch, (j + 1) * _BLOCK + WIDTH), new1))
+                sum0 = add(sum0, add(a0, b0))
+                sum1 = add(sum1, add(a1, b1))
+                _store_pair(a0, b0, weights, j // 2 * _BLOCK)
+                _store_pair(a1, b1, weights, j // 2 * _BLOCK + WIDTH)
+            if started:
+                for feature in range(size):
+                    place = SCRATCH + feature * _BLOCK
+                    store(scratch, place, multiply(load(scratch, place), old0))
+                    store(scratch, place + WIDTH, multiply(load(scratch, place + WIDTH), old1))
+            for feature in range(0, size, ROWS):
+                _outer(
+                    pairs, value + shift + feature * FRAMES // 2, FRAMES // 2, 1, weights, 0, _BLOCK, (count + 1) // 2,
+                    scratch, SCRATCH + feature * _BLOCK, _BLOCK, started,
+                )  # fmt: skip
+            started = True
+            top0 = new0
+            top1 = new1
+        scale0 = divide(splat(F(1.0)), sum0)
+        scale1 = divide(splat(F(1.0)), sum1)
+        for feature in range(size):
+            place = SCRATCH + feature * _BLOCK
+            row = target + feature * FRAMES + lanes
+            store(out, row, multiply(load(scratch, place), scale0))
+            store(out, row + WIDTH, multiply(load(scratch, place + WIDTH), scale1))
