@@ -14,6 +14,8 @@ _VERBS = {
     "score": ("WER of a file of hypotheses against a file of references", "score"),
     "select": ("choose winning, best and extreme tickets of a run on dev", "select"),
     "tune-decoder": ("fit the weights of a language model on dev", "tune_decoder"),
+    "compress": ("write a sparse model as a small file", "compress"),
+    "bench": ("speed of a sparse model beside dense runtimes", "bench"),
     "prepare": ("fetch or make a corpus and its manifests", "prepare"),
 }
 

@@ -13,6 +13,7 @@ FLOORS = [
     {"config"},
     {"settings"},
     {"data", "pruning"},
+    {"sparse"},
     {"models"},
     {"evaluation"},
     {"training"},

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
+    MODEL_FOR_CTC_MAPPING,
     AutoConfig,
     AutoFeatureExtractor,
     AutoModelForCTC,
@@ -149,9 +150,12 @@ def _load(config: ModelConfig, seed: int, masking: dict[str, Any]) -> Recogniser
     set_seed(seed)
     if config.random_init:
         return _ready(Recogniser(AutoModelForCTC.from_config(architecture), processor), config)
+    sparse = _sparse_weights(config)
+    loader = AutoModelForCTC if sparse is None else MODEL_FOR_CTC_MAPPING[type(architecture)]
+    weights = source if sparse is None else {"pretrained_model_name_or_path": None, "state_dict": dict(sparse)}
     try:
-        model, report = AutoModelForCTC.from_pretrained(
-            **source,
+        model, report = loader.from_pretrained(
+            **weights,
             config=architecture,
             output_loading_info=True,
             dtype=torch.float32,
@@ -169,9 +173,30 @@ def _load(config: ModelConfig, seed: int, masking: dict[str, Any]) -> Recogniser
             f"the checkpoint '{config.init}' lacks {len(lost)} weights of {type(model).__name__} (first: {lost[0]}); "
             "they would be random"
         )
+    if sparse is not None:
+        _check_sparse(model, sparse, report, config)
     if config.reset_head:
         _draw_head(model, config.init, report, seed)
     return _ready(Recogniser(model, processor), config)
+
+
+def _sparse_weights(config: ModelConfig) -> dict[str, Tensor] | None:
+    """The state dict in ``model.sparse.safetensors`` of a folder or Hub id; None where there is no such file."""
+    from audio_lottery.sparse.format import find_file, read  # here: its kernels load numba, which a preset does without
+
+    file = find_file(config.init, config.revision)
+    return None if file is None else read(file)
+
+
+def _check_sparse(
+    model: PreTrainedModel, sparse: dict[str, Tensor], report: dict[str, Any], config: ModelConfig
+) -> None:
+    """Every weight is the file's, in float32, bit for bit; but an output layer that is drawn anew."""
+    from audio_lottery.sparse.format import check_loaded
+
+    drawn = {*sparse, *report["missing_keys"]} if config.reset_head else report["missing_keys"]
+    floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in sparse.items()}
+    check_loaded(model, floats, report, config.init, new={name for name in drawn if _MAY_BE_NEW.search(name)})
 
 
 def _draw_head(model: PreTrainedModel, init: str, report: dict[str, Any], seed: int) -> None:

@@ -1,0 +1,44 @@
+"""A pruned recogniser of 30 k parameters, and the folder it is saved as."""
+
+import pytest
+import torch
+
+from audio_lottery.config import ModelConfig
+from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.pruning import apply, find_scope, prune
+from audio_lottery.sparse import format as sparse_format
+from tests.conftest import TINY_MODEL
+
+
+def tiny_recogniser(seed=3, density=0.1):
+    """w2v2-mini made tiny, pruned to ``density``."""
+    recogniser = load_recogniser(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed)
+    names = find_scope(recogniser.model).names
+    assert names
+    apply(prune(recogniser.model, density), recogniser.model)
+    return recogniser
+
+
+@pytest.fixture(scope="module")
+def recogniser():
+    """Not to be changed."""
+    return tiny_recogniser()
+
+
+@pytest.fixture(scope="module")
+def saved(recogniser, tmp_path_factory):
+    """(what `save` returned, the folder), exact."""
+    folder = tmp_path_factory.mktemp("sparse") / "model"
+    return sparse_format.save(recogniser.model, folder, processor=recogniser.processor), folder
+
+
+def equal(one, other):
+    """Whether two state dicts are the same, NaN and -0.0 included."""
+    return (
+        one.keys() == other.keys()
+        and all(
+            t.dtype == other[name].dtype and t.numpy().tobytes() == other[name].numpy().tobytes()
+            for name, t in one.items()
+        )
+        and all(isinstance(t, torch.Tensor) for t in one.values())
+    )

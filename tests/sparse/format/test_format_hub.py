@@ -1,0 +1,73 @@
+"""A Hub id, served by a Hub on this machine's loopback; in its own process: the address is read at import."""
+
+import hashlib
+import http.server
+import sys
+import threading
+
+from safetensors.torch import load_file
+
+from audio_lottery.sparse.format import read
+from tests.e2e.conftest import environment, execute
+
+REPO = "someone/tiny-sparse"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+PROGRAM = f"""
+import sys
+from safetensors.torch import save_file
+from audio_lottery.config import ModelConfig
+from audio_lottery.errors import ModelError
+from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.sparse.format import load
+for name, model in {{
+    "load": lambda: load("{REPO}", revision="{COMMIT}"),
+    "recogniser": lambda: load_recogniser(ModelConfig(init="{REPO}"), seed=0).model,
+}}.items():
+    save_file(dict(model().state_dict()), sys.argv[1] + "/" + name)
+try:
+    load("someone/else")
+except ModelError as error:
+    print(error)
+"""
+
+
+def test_a_hub_id_loads_like_a_folder(saved, tmp_path):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.answer(body=False)
+
+        def do_GET(self):
+            self.answer(body=True)
+
+        def answer(self, body):
+            repository, _, name = self.path.partition("/resolve/")
+            file = saved[1] / name.split("/", 1)[-1]
+            found = repository == f"/{REPO}" and file.is_file()
+            content = file.read_bytes() if found else b""
+            self.send_response(200 if found else 404)
+            if found:
+                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+                self.send_header("X-Repo-Commit", COMMIT)
+            else:
+                self.send_header("X-Error-Code", "EntryNotFound" if REPO in repository else "RepoNotFound")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+
+        def log_message(self, format, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        env = environment(HF_ENDPOINT=address, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0", HF_HUB_DISABLE_XET="1")
+        result = execute([sys.executable, "-c", PROGRAM, str(tmp_path)], env=env)
+        server.shutdown()
+    assert result.returncode == 0, result.stderr
+    assert "'someone/else' is no folder, and the Hub does not give it" in result.stdout
+    expected = read(saved[1])
+    for name in ("load", "recogniser"):
+        served = load_file(tmp_path / name)
+        assert served.keys() == expected.keys()
+        assert all(served[key].numpy().tobytes() == t.numpy().tobytes() for key, t in expected.items())
