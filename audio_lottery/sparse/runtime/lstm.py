@@ -99,7 +99,7 @@ class SparseLSTM(Accelerated):
         if not self.batch_first:
             rows = rows.reshape(length, batch).T.reshape(-1)
         out, last = self._run(input.flatten(0, 1), rows, np.full(batch, length), hx)
-        return out.view(*input.shape[:2], -1), last
+        return out.view(*input.shape[:2], self.directions * self.hidden_size), last
 
     def _run(self, x: Tensor, rows: np.ndarray, lengths: np.ndarray, hx: State | None) -> tuple[Tensor, State]:
         """All layers on [frames of all utterances, features]; ``rows`` are those of the first, then of the next …"""

@@ -1,0 +1,108 @@
+"""``audio-lottery bench``: a model of one's own on the dense runtimes and on ours."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from audio_lottery.config import ModelConfig
+from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.report.inference import format_comparison, format_macs, format_profile
+from audio_lottery.sparse.benchmark import (
+    RUNTIME_NAMES,
+    BenchmarkSettings,
+    Subject,
+    available_cores,
+    compare_model,
+    count_macs,
+    noise,
+    profile_modules,
+    profile_ours,
+)
+from audio_lottery.sparse.benchmark.ours import PRECISIONS, accelerated
+from audio_lottery.sparse.benchmark.turns import torch_threads
+from audio_lottery.storage import write_json
+
+
+def main(arguments: list[str]) -> None:
+    """Time a model, dense and sparse, on this machine's CPU."""
+    parser = argparse.ArgumentParser(
+        prog="audio-lottery bench",
+        description="Time a (sparse) recogniser on this CPU: torch, ONNX Runtime and OpenVINO, which run it as dense, "
+        "against audio_lottery.sparse.accelerate. docs/benchmark-inference.md explains every number.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder (also with model.sparse.safetensors) or Hub id")
+    add_options(parser, seconds=[10.0])
+    options = parser.parse_args(arguments)
+    settings = BenchmarkSettings(
+        seconds=tuple(options.seconds),
+        runtimes=tuple(options.runtimes),
+        repeats=options.repeats,
+        threads=options.threads,
+        seed=options.seed,
+    )
+    settings.check()
+    subject = load_subject(options.model, options.seed)
+    outcome = compare_model(subject, settings)
+    print(format_comparison(outcome))
+    if options.profile:
+        print_profile(subject, {"as it is": subject.model}, settings)
+    if options.json is not None:
+        write_json(options.json, outcome.rows)
+
+
+def add_options(parser: argparse.ArgumentParser, seconds: list[float]) -> None:
+    """What this command and scripts/benchmark_inference.py have in common."""
+    shown = " ".join(f"{value:g}" for value in seconds)
+    parser.add_argument("--seconds", type=float, nargs="+", default=seconds, help=f"of audio (default: {shown})")
+    parser.add_argument("--repeats", type=int, default=7, help="timed calls of every contestant (default: 7)")
+    cores = min(2, available_cores())
+    parser.add_argument("--threads", type=int, default=cores, help=f"of every contestant (default: {cores})")
+    parser.add_argument(
+        "--runtimes", nargs="+", metavar="NAME", default=[], help=f"of {', '.join(RUNTIME_NAMES)} (default: all)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the audio and of the order of turns (default: 0)")
+    parser.add_argument("--profile", action="store_true", help="also: where the time goes, and multiply-adds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
+
+
+def load_subject(source: str, seed: int) -> Subject:
+    """The model in a folder or on the Hub, and noise that goes through its own feature extractor.
+
+    Raises:
+        ModelError: it cannot be loaded, or is no CTC model.
+    """
+    recogniser = load_recogniser(ModelConfig(init=source), seed=seed)
+    extractor = recogniser.processor.feature_extractor
+    name = "input_features" if recogniser.takes_features else "input_values"
+
+    def make_inputs(seconds: float) -> torch.Tensor:
+        audio = noise(seconds, seed).numpy()
+        inputs: torch.Tensor = extractor(audio, sampling_rate=extractor.sampling_rate, return_tensors="pt")[name]
+        return inputs
+
+    return Subject(source, recogniser.model.eval(), name, make_inputs)
+
+
+def print_profile(subject: Subject, sparse: Mapping[str, nn.Module], settings: BenchmarkSettings) -> None:
+    """Print where the time goes in torch float32 and in ours, and multiply-adds.
+
+    Args:
+        subject: its model is the one that torch is profiled with.
+        sparse: title → model with zeros, accelerated here.
+        settings: the first of its lengths that is 10 s, or else the first, is profiled.
+    """
+    seconds = 10.0 if 10.0 in settings.seconds else settings.seconds[0]
+    inputs = subject.make_inputs(seconds)
+    with torch_threads(settings.threads):
+        shares = profile_modules(subject.logits(subject.model), inputs, settings.repeats)
+        print("\n" + format_profile(shares, f"torch fp32, {seconds:g} s of audio: exclusive time by kind of module"))
+        for title, model in sparse.items():
+            for precision in PRECISIONS:
+                own = profile_ours(accelerated(model, precision), inputs, settings.repeats)
+                if own is not None:
+                    print("\n" + format_profile(own, f"audio_lottery {precision}, {title}, {seconds:g} s of audio"))
+        counts = {title: count_macs(subject.logits(model), inputs) for title, model in sparse.items()}
+    print("\n" + format_macs(counts, seconds))

@@ -1,0 +1,32 @@
+"""How fast a sparse recogniser is, beside the dense runtimes that a user could pick instead.
+
+``compare_sparsities`` prunes one model to several sparsities and patterns, ``compare_model`` takes a model as it is;
+``profile_modules``, ``count_macs`` and ``break_even`` say where the time goes and from where on sparsity pays.
+docs/benchmark-inference.md explains the method.
+"""
+
+from audio_lottery.sparse.benchmark.break_even import BreakEven, break_even
+from audio_lottery.sparse.benchmark.compare import Outcome, compare_model, compare_sparsities
+from audio_lottery.sparse.benchmark.macs import Macs, count_macs
+from audio_lottery.sparse.benchmark.profile import profile_modules, profile_ours
+from audio_lottery.sparse.benchmark.settings import PATTERNS, RUNTIME_NAMES, BenchmarkSettings, available_cores
+from audio_lottery.sparse.benchmark.subject import Subject, noise, wav2vec2_base
+
+__all__ = [
+    "PATTERNS",
+    "RUNTIME_NAMES",
+    "BenchmarkSettings",
+    "BreakEven",
+    "Macs",
+    "Outcome",
+    "Subject",
+    "available_cores",
+    "break_even",
+    "compare_model",
+    "compare_sparsities",
+    "count_macs",
+    "noise",
+    "profile_modules",
+    "profile_ours",
+    "wav2vec2_base",
+]

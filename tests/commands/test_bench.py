@@ -1,0 +1,99 @@
+"""``audio-lottery bench`` and the script beside it, end to end on tiny models."""
+
+import copy
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from audio_lottery import pruning
+from audio_lottery.commands import bench
+from audio_lottery.config import ModelConfig
+from audio_lottery.errors import ConfigError, ModelError
+from audio_lottery.models.ctc import load_recogniser
+from tests.conftest import TINY_MODEL
+
+FIELDS = ["runtime", "precision", "pattern", "sparsity", "audio_seconds", "median_s", "min_s", "max_s"]
+QUICK = ["--seconds", "0.5", "--repeats", "1", "--threads", "1", "--runtimes", "torch", "audio_lottery"]
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark_inference.py"
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def accelerate(model, precision, force=False):
+        fast = copy.deepcopy(model)
+        fast.profile = lambda inputs: [("kernels", 0.002)]
+        return fast
+
+    for place in ("audio_lottery.sparse.benchmark.ours", "audio_lottery.commands.bench"):
+        monkeypatch.setattr(f"{place}.accelerated", accelerate)
+
+
+@pytest.fixture
+def sparse_model(tmp_path: Path) -> Path:
+    """A folder with a recogniser of which a fifth of the prunable weights is left."""
+    recogniser = load_recogniser(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed=0)
+    pruning.apply(pruning.prune(recogniser.model, 0.2), recogniser.model)
+    recogniser.save(tmp_path / "ticket")
+    return tmp_path / "ticket"
+
+
+def test_a_sparse_folder(sparse_model: Path, stand_in: None, tmp_path: Path, capsys) -> None:
+    bench.main([str(sparse_model), *QUICK, "--profile", "--json", str(tmp_path / "rows.json")])
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert all(list(row)[:8] == FIELDS for row in rows)
+    assert {(row["runtime"], row["precision"]) for row in rows} == {
+        ("torch", "float32"),
+        ("torch", "bfloat16"),
+        ("torch", "int8"),
+        ("audio_lottery", "float32"),
+        ("audio_lottery", "bfloat16"),
+    }
+    assert all(row["sparsity"] == pytest.approx(0.8, abs=1e-3) and row["audio_seconds"] == 0.5 for row in rows)
+    printed = capsys.readouterr().out
+    for words in ("80 % of the prunable weights are zero", "exclusive time by kind", "kernels", "multiply-adds"):
+        assert words in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (["nowhere/at-all", *QUICK], ModelError, "model 'nowhere/at-all' cannot be loaded"),
+        (["m", "--repeats", "0"], ConfigError, "--repeats 0"),
+        (["m", "--threads", "9999"], ConfigError, "--threads 9999"),
+        (["m", "--runtimes", "tflite"], ConfigError, "--runtimes tflite"),
+        (["m", "--seconds", "-1"], ConfigError, "--seconds -1"),
+    ],
+)
+def test_mistakes(arguments: list[str], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words) as raised:
+        bench.main(arguments)
+    assert "\n" not in str(raised.value)
+
+
+def script(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    runpy.run_path(str(SCRIPT))["main"]()
+
+
+def test_the_script_prunes_measures_and_draws(sparse_model, stand_in, monkeypatch, tmp_path, capsys) -> None:
+    options = ["--sparsities", "0", "0.9", "--patterns", "16x1", "--profile"]
+    files = ["--json", str(tmp_path / "rows.json"), "--plot", str(tmp_path / "figure.svg")]
+    script(monkeypatch, str(sparse_model), *QUICK, *options, *files)
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    ours = [row for row in rows if row["runtime"] == "audio_lottery"]
+    assert [(row["precision"], row["pattern"], row["sparsity"]) for row in ours] == [
+        ("float32", "dense", 0.0),
+        ("bfloat16", "dense", 0.0),
+        ("float32", "16x1", 0.9),
+        ("bfloat16", "16x1", 0.9),
+    ]
+    assert (tmp_path / "figure.svg").stat().st_size > 1000
+    assert "effective, 16x1 90 %" in capsys.readouterr().out
+
+
+def test_the_script_refuses_a_picture_format_before_it_measures(monkeypatch, tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"\.bmp"):
+        script(monkeypatch, *QUICK, "--plot", str(tmp_path / "figure.bmp"))

@@ -1,0 +1,12 @@
+"""torch's threads are put back after every test."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    before = torch.get_num_threads()
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
