@@ -57,10 +57,10 @@ def decode(blob: np.ndarray, count: int, limit: int) -> np.ndarray:
 
 
 @intrinsic
-def _trailing_zeros(typingctx, value):  # type: ignore[no-untyped-def]  # numba reads the arguments itself
+def _trailing_zeros(typingctx, value):  # numba reads the arguments itself
     """Number of zero bits below the lowest one of a uint64 that is not zero."""
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         return builder.cttz(arguments[0], context.get_constant(types.boolean, 1))
 
     return types.uint64(types.uint64), codegen
@@ -124,7 +124,7 @@ def _read(words: np.ndarray, parameters: np.ndarray, bits: int, limit: int, posi
                 return index
             rest = words[bit >> 6] >> np.uint64(bit & 63)
             if rest != 0:
-                zeros = np.int64(_trailing_zeros(rest))  # type: ignore[call-arg]
+                zeros = np.int64(_trailing_zeros(rest))
                 quotient += zeros
                 bit += zeros + 1
                 break

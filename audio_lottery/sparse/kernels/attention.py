@@ -17,6 +17,7 @@ from audio_lottery.sparse.kernels.vector import (
     add,
     data_pointer,
     divide,
+    emit_sums,
     exp,
     fma_lanes,
     load,
@@ -39,7 +40,7 @@ _BLOCK = _VECTORS * WIDTH
 SCRATCH = FRAMES * _BLOCK
 
 
-def outer(lanes, accumulate):  # type: ignore[no-untyped-def]
+def outer(lanes, accumulate):
     """An intrinsic: c[r, :] (+)= Σ_k a[r, k] · b[k, :] for `ROWS` rows and two vectors; adds to c where ``more``.
 
     Args:
@@ -48,8 +49,8 @@ def outer(lanes, accumulate):  # type: ignore[no-untyped-def]
     """
 
     @intrinsic
-    def product(typing, a, a_start, a_row, a_step, b, b_start, b_step, steps, c, c_start, c_row, more):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def product(typing, a, a_start, a_row, a_step, b, b_start, b_step, steps, c, c_start, c_row, more):
+        def generate(context, builder, signature, arguments):
             kinds = signature.args
             a, b, c = (data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 4, 8))
             a_start, a_row, a_step, b_start, b_step, steps, c_start, c_row, more = (
@@ -60,35 +61,23 @@ def outer(lanes, accumulate):  # type: ignore[no-untyped-def]
                 for row in range(ROWS)
                 for part in range(_VECTORS)
             ]
-            entry = builder.block
-            carry, head, body, done = (builder.append_basic_block(name) for name in ("carry", "head", "body", "done"))
-            builder.cbranch(more, carry, head)
-            builder.position_at_end(carry)
-            carried = [load_lanes(builder, c, place) for place in places]
-            builder.branch(head)
-            builder.position_at_end(head)
-            index = builder.phi(LONG)
-            sums = [builder.phi(LANES) for _ in places]
-            index.add_incoming(LONG(0), entry)
-            index.add_incoming(LONG(0), carry)
-            zero = ir.Constant(LANES, [0.0] * WIDTH)
-            for total, value in zip(sums, carried, strict=True):
-                total.add_incoming(zero, entry)
-                total.add_incoming(value, carry)
-            builder.cbranch(builder.icmp_signed("<", index, steps), body, done)
-            builder.position_at_end(body)
-            b_place = builder.add(b_start, builder.mul(index, b_step))
-            read = [load_lanes(builder, b, builder.add(b_place, LONG(part * WIDTH)), lanes) for part in range(_VECTORS)]
-            a_place = builder.add(a_start, builder.mul(index, a_step))
-            for row in range(ROWS):
-                scalar = builder.load(builder.gep(a, [builder.add(a_place, builder.mul(a_row, LONG(row)))]))
-                weight = splat_lanes(builder, scalar, lanes)
-                for part in range(_VECTORS):
-                    total = sums[row * _VECTORS + part]
-                    total.add_incoming(accumulate(builder, total, weight, read[part]), body)
-            index.add_incoming(builder.add(index, LONG(1)), body)
-            builder.branch(head)
-            builder.position_at_end(done)
+
+            def step(index, sums):
+                b_place = builder.add(b_start, builder.mul(index, b_step))
+                parts = range(_VECTORS)
+                read = [load_lanes(builder, b, builder.add(b_place, LONG(part * WIDTH)), lanes) for part in parts]
+                a_place = builder.add(a_start, builder.mul(index, a_step))
+                following = []
+                for row in range(ROWS):
+                    scalar = builder.load(builder.gep(a, [builder.add(a_place, builder.mul(a_row, LONG(row)))]))
+                    weight = splat_lanes(builder, scalar, lanes)
+                    for part in parts:
+                        following.append(accumulate(builder, sums[row * _VECTORS + part], weight, read[part]))
+                return following
+
+            zeros = [ir.Constant(LANES, [0.0] * WIDTH)] * len(places)
+            addend = (more, lambda: [load_lanes(builder, c, place) for place in places])
+            sums = emit_sums(builder, LONG(0), steps, zeros, addend, step)
             for place, total in zip(places, sums, strict=True):
                 store_lanes(builder, total, c, place)
             return context.get_dummy_value()
@@ -106,7 +95,7 @@ _outer = outer(LANES, lambda builder, total, a, b: fma_lanes(builder, a, b, tota
 
 
 @njit(nogil=True, cache=True)
-def attend(qkv, query, key, value, tile_step, keys, size, out, target, scratch, vectors):  # type: ignore[no-untyped-def]
+def attend(qkv, query, key, value, tile_step, keys, size, out, target, scratch, vectors):
     """One head's attention for the queries of one tile.
 
     Args:

@@ -35,10 +35,10 @@ _outer = outer(WHOLE, dot_lanes)
 
 
 @intrinsic
-def _store_pair(typing, low, high, out, target):  # type: ignore[no-untyped-def]
+def _store_pair(typing, low, high, out, target):
     """Two vectors as one of bfloat16 pairs."""
 
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, values):
         write = data_pointer(context, builder, signature.args[2], values[2])
         store_lanes(builder, pair_lanes(builder, values[0], values[1]), write, values[3])
         return context.get_dummy_value()
@@ -47,7 +47,7 @@ def _store_pair(typing, low, high, out, target):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def halve_projections(joined, origin, features, out, target, vectors):  # type: ignore[no-untyped-def]
+def halve_projections(joined, origin, features, out, target, vectors):
     """Queries, keys, values of a tile, [3·features, FRAMES], to [features, FRAMES] + [features, FRAMES/2] of pairs."""
     row_pairs(joined, origin, 2 * features, FRAMES, vectors, out, target)
     read = origin + 2 * features * FRAMES
@@ -62,7 +62,7 @@ def halve_projections(joined, origin, features, out, target, vectors):  # type: 
 
 
 @njit(nogil=True, cache=True)
-def attend_half(pairs, query, key, value, tile_step, keys, size, out, target, scratch, weights, vectors):  # type: ignore[no-untyped-def]
+def attend_half(pairs, query, key, value, tile_step, keys, size, out, target, scratch, weights, vectors):
     """`attention.attend` on what `halve_projections` writes.
 
     Args:

@@ -27,7 +27,7 @@ ACTIVATIONS = {"none": 0, "gelu": 1, "relu": 2}
 
 
 @njit(nogil=True, cache=True)
-def activate(kind, tile, origin, rows, stride, vectors):  # type: ignore[no-untyped-def]
+def activate(kind, tile, origin, rows, stride, vectors):
     """An activation (`ACTIVATIONS`) in place on ``rows`` rows, ``stride`` apart."""
     if kind == 1:
         for row in range(rows):
@@ -40,7 +40,7 @@ def activate(kind, tile, origin, rows, stride, vectors):  # type: ignore[no-unty
 
 
 @njit(nogil=True, cache=True)
-def layer_norm(source, origin, out, target, features, stride, weight, bias, epsilon, vectors):  # type: ignore[no-untyped-def]
+def layer_norm(source, origin, out, target, features, stride, weight, bias, epsilon, vectors):
     """Normalise every frame over its features, rows ``stride`` apart: mean first, then variance; may be in place."""
     share = splat(F(1.0) / F(features))
     for part in range(0, vectors * WIDTH, WIDTH):

@@ -13,7 +13,7 @@ from audio_lottery.sparse.kernels.vector import WIDTH, even_lanes, load, odd_lan
 
 
 @njit(nogil=True, cache=True)
-def pack(source, first, frames, stride, begin, end, tile, target):  # type: ignore[no-untyped-def]
+def pack(source, first, frames, stride, begin, end, tile, target):
     """Columns ``begin`` to ``end`` of ``frames`` rows of [frames, stride] to a tile; zeros up to a whole vector.
 
     Args:
@@ -45,7 +45,7 @@ def pack(source, first, frames, stride, begin, end, tile, target):  # type: igno
 
 
 @njit(nogil=True, cache=True)
-def unpack(tile, origin, features, frames, out, first, stride, column):  # type: ignore[no-untyped-def]
+def unpack(tile, origin, features, frames, out, first, stride, column):
     """A tile's ``features`` rows from ``origin`` on to rows ``first`` … of [frames, stride], from ``column`` on."""
     whole = frames - frames % WIDTH
     wide = features - features % WIDTH
@@ -68,7 +68,7 @@ def unpack(tile, origin, features, frames, out, first, stride, column):  # type:
 
 
 @njit(nogil=True, cache=True)
-def pack_phases(source, origin, channels, length, begin, stride, count, tile, row):  # type: ignore[no-untyped-def]
+def pack_phases(source, origin, channels, length, begin, stride, count, tile, row):
     """Frames ``begin``, ``begin + 1`` … of [channels, length] to a tile [channels, stride phases, row].
 
     Element j of phase p is frame ``begin + j·stride + p``, zero outside the signal.
@@ -108,7 +108,7 @@ def pack_phases(source, origin, channels, length, begin, stride, count, tile, ro
 
 
 @njit(nogil=True, cache=True)
-def copy_rows(tile, origin, rows, frames, out, target, stride):  # type: ignore[no-untyped-def]
+def copy_rows(tile, origin, rows, frames, out, target, stride):
     """``frames`` frames of a tile's rows to rows ``stride`` apart."""
     whole = frames - frames % WIDTH
     for row in range(rows):

@@ -42,10 +42,10 @@ SEGMENT = 2 * WIDTH if WIDTH == 16 else 0
 
 
 @intrinsic
-def _pick(typing, states, place, index, at):  # type: ignore[no-untyped-def]
+def _pick(typing, states, place, index, at):
     """A state for every lane: ``states[place + index[at + lane]]``."""
 
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, values):
         states, index = (data_pointer(context, builder, signature.args[i], values[i]) for i in (0, 2))
         place, at = values[1], values[3]
         if SEGMENT:
@@ -66,14 +66,14 @@ def _pick(typing, states, place, index, at):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def sigmoid(x):  # type: ignore[no-untyped-def]
+def sigmoid(x):
     """1 / (1 + e^-x), to about 1e-7."""
     one = splat(F(1.0))
     return divide(one, add(one, exp(subtract(splat(F(0.0)), x))))
 
 
 @njit(inline="always")
-def tanh(x):  # type: ignore[no-untyped-def]
+def tanh(x):
     """2·σ(2x) - 1, to about 2e-7."""
     return fma(splat(F(2.0)), sigmoid(add(x, x)), splat(F(-1.0)))
 
@@ -82,7 +82,7 @@ def tanh(x):  # type: ignore[no-untyped-def]
 def recur(
     values, index, counts, segments, gates, pitch, column, rows, begin, step, frames, state, cell, spare, units, out,
     out_pitch, out_column
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """All steps of one utterance in one direction.
 
     Args:
@@ -155,7 +155,7 @@ def recur(
 def recur_lanes(
     blocks, values, offsets, pointers, bias, gates, pitch, column, rows, begin, step, frames, state, cell, work, ends,
     units, out, out_pitch, out_column
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """All steps of up to `WIDTH` utterances in one direction, an utterance in each lane.
 
     Args:
@@ -194,9 +194,9 @@ def recur_lanes(
                     store(work, square + lane * WIDTH, load(gates, read))
             transpose(work, square, WIDTH, work, row * WIDTH, WIDTH)
         if blocks:
-            block_rows(values, offsets, pointers, 0, GATES * size, bias, state, 0, work, 0, WIDTH, work, 0, WIDTH, 1)
+            block_rows(values, offsets, pointers, 0, GATES * size, bias, state, work, 0, WIDTH, work, 0, WIDTH, 1)
         else:
-            csr_rows(values, offsets, pointers, 0, GATES * size, bias, state, 0, work, 0, WIDTH, work, 0, WIDTH, 1)
+            csr_rows(values, offsets, pointers, 0, GATES * size, bias, state, work, 0, WIDTH, work, 0, WIDTH, 1)
         for unit in range(size):
             place = (unit // WIDTH * GATES * WIDTH + unit % WIDTH) * WIDTH
             a = sigmoid(load(work, place))

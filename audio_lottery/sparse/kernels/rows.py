@@ -16,6 +16,7 @@ from audio_lottery.sparse.kernels.vector import (
     LONG,
     WIDTH,
     data_pointer,
+    emit_sums,
     fma_lanes,
     load_lanes,
     splat_lanes,
@@ -30,64 +31,62 @@ BLOCK_ROWS = 16
 _ROWS_AT_ONCE = 16 if WIDTH == 16 else 8
 
 
-def _row(count):  # type: ignore[no-untyped-def]
-    """out[o : o + count vectors] = start + Σ values[j] · x[offsets[j] : …] for j in [first, last)."""
+def row_kernel(places, reads):
+    """An intrinsic: out = start + bias + Σ values[j] · x[offsets[j] : …] for j in [first, last), a row of the output.
+
+    Args:
+        places: (builder, half) to where in a row of the output each sum belongs.
+        reads: (builder, x, offset of a row) to what its weight multiplies, one for each sum.
+    """
 
     @intrinsic
-    def row(typing, x, base, values, offsets, first, last, out, target, start, origin, bias):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def row(typing, x, values, offsets, first, last, out, target, start, origin, bias, half):
+        def generate(context, builder, signature, arguments):
             kinds = signature.args
-            base, first, last, target, origin, bias = (arguments[i] for i in (1, 4, 5, 7, 9, 10))
+            first, last, target, origin, bias, half = (arguments[i] for i in (3, 4, 6, 8, 9, 10))
             x, values, offsets, out, start = (
-                data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 2, 3, 6, 8)
+                data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 1, 2, 5, 7)
             )
-            shift = [LONG(WIDTH * number) for number in range(count)]
-            constant = splat_lanes(builder, bias)
-            entry = builder.block
-            carry, head, body, done = (builder.append_basic_block(name) for name in ("carry", "head", "body", "done"))
+            spots = places(builder, half)
+
+            def step(index, sums):
+                weight = splat_lanes(builder, builder.load(builder.gep(values, [index])))
+                row_start = builder.sext(builder.load(builder.gep(offsets, [index])), LONG)
+                read = reads(builder, x, row_start)
+                return [fma_lanes(builder, weight, a, b) for a, b in zip(read, sums, strict=True)]
+
             # origin < 0: the sums start from the bias alone
-            builder.cbranch(builder.icmp_signed("<", origin, LONG(0)), head, carry)
-            builder.position_at_end(carry)
-            carried = [
-                builder.fadd(load_lanes(builder, start, builder.add(origin, offset)), constant) for offset in shift
-            ]
-            builder.branch(head)
-            builder.position_at_end(head)
-            index = builder.phi(LONG)
-            sums = [builder.phi(LANES) for _ in shift]
-            index.add_incoming(first, entry)
-            index.add_incoming(first, carry)
-            for number, total in enumerate(sums):
-                total.add_incoming(constant, entry)
-                total.add_incoming(carried[number], carry)
-            builder.cbranch(builder.icmp_signed("<", index, last), body, done)
-            builder.position_at_end(body)
-            weight = splat_lanes(builder, builder.load(builder.gep(values, [index])))
-            row_start = builder.add(base, builder.sext(builder.load(builder.gep(offsets, [index])), LONG))
-            for offset, total in zip(shift, sums, strict=True):
-                read = load_lanes(builder, x, builder.add(row_start, offset))
-                total.add_incoming(fma_lanes(builder, weight, read, total), body)
-            index.add_incoming(builder.add(index, LONG(1)), body)
-            builder.branch(head)
-            builder.position_at_end(done)
-            for offset, total in zip(shift, sums, strict=True):
-                store_lanes(builder, total, out, builder.add(target, offset))
+            addend = (
+                builder.icmp_signed(">=", origin, LONG(0)),
+                lambda: [load_lanes(builder, start, builder.add(origin, spot)) for spot in spots],
+            )
+            sums = emit_sums(builder, first, last, [splat_lanes(builder, bias)] * len(spots), addend, step)
+            for spot, total in zip(spots, sums, strict=True):
+                store_lanes(builder, total, out, builder.add(target, spot))
             return context.get_dummy_value()
 
         integer = types.int64
         return (
-            types.void(x, integer, values, offsets, integer, integer, out, integer, start, integer, types.float32),
+            types.void(x, values, offsets, integer, integer, out, integer, start, integer, types.float32, integer),
             generate,
         )
 
     return row
 
 
+def _row(count):
+    shift = [LONG(WIDTH * number) for number in range(count)]
+    return row_kernel(
+        lambda builder, half: shift,
+        lambda builder, x, place: [load_lanes(builder, x, builder.add(place, offset)) for offset in shift],
+    )
+
+
 _row1, _row2, _row3, _row4, _row5, _row6, _row7, _row8 = (_row(count) for count in range(1, 9))
 
 
 @njit(nogil=True, cache=True)
-def csr_rows(values, offsets, pointers, first, last, bias, x, base, out, target, stride, start, origin, step, vectors):  # type: ignore[no-untyped-def]
+def csr_rows(values, offsets, pointers, first, last, bias, x, out, target, stride, start, origin, step, vectors):
     """Rows ``first`` to ``last`` of W·X + bias (+ start) for ``vectors`` vectors of frames.
 
     Args:
@@ -97,8 +96,7 @@ def csr_rows(values, offsets, pointers, first, last, bias, x, base, out, target,
         first: first output row.
         last: one past the last.
         bias: [rows] float32.
-        x: the tile (flat), from ``base`` on.
-        base: see above.
+        x: the tile (flat).
         out: output row ``r`` is written from ``target + (r - first)·stride`` on.
         target: see above.
         stride: see above.
@@ -111,84 +109,84 @@ def csr_rows(values, offsets, pointers, first, last, bias, x, base, out, target,
         a = pointers[row]
         b = pointers[row + 1]
         if vectors == 8:
-            _row8(x, base, values, offsets, a, b, out, target, start, origin, bias[row])
+            _row8(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
         elif vectors == 7:
-            _row7(x, base, values, offsets, a, b, out, target, start, origin, bias[row])
+            _row7(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
         elif vectors == 6:
-            _row6(x, base, values, offsets, a, b, out, target, start, origin, bias[row])
+            _row6(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
         elif vectors == 5:
-            _row5(x, base, values, offsets, a, b, out, target, start, origin, bias[row])
+            _row5(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
         elif vectors == 4:
-            _row4(x, base, values, offsets, a, b, out, target, start, origin, bias[row])
+            _row4(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
         elif vectors == 3:
-            _row3(x, base, values, offsets, a, b, out, target, start, origin, bias[row])
+            _row3(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
         elif vectors == 2:
-            _row2(x, base, values, offsets, a, b, out, target, start, origin, bias[row])
+            _row2(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
         else:
-            _row1(x, base, values, offsets, a, b, out, target, start, origin, bias[row])
+            _row1(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
         target += stride
         if origin >= 0:
             origin += step
 
 
-@intrinsic
-def _block(typing, x, base, values, offsets, first, last, out, target, stride, start, origin, step, bias, row):  # type: ignore[no-untyped-def]
-    """One vector of frames of `_ROWS_AT_ONCE` output rows; values hold `BLOCK_ROWS` weights for every offset."""
+def block_kernel(rows, lanes, accumulate):
+    """An intrinsic: one vector of frames of ``rows`` output rows; values hold `BLOCK_ROWS` weights for every offset.
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        kinds = signature.args
-        base, first, last, target, stride, origin, step, row = (arguments[i] for i in (1, 4, 5, 7, 8, 10, 11, 13))
-        x, values, offsets, out, start, bias = (
-            data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 2, 3, 6, 9, 12)
-        )
-        lines = [LONG(number) for number in range(_ROWS_AT_ONCE)]
-        within = builder.and_(row, LONG(BLOCK_ROWS - 1))
-        constants = [splat_lanes(builder, builder.load(builder.gep(bias, [builder.add(row, line)]))) for line in lines]
-        entry = builder.block
-        carry, head, body, done = (builder.append_basic_block(name) for name in ("carry", "head", "body", "done"))
-        builder.cbranch(builder.icmp_signed("<", origin, LONG(0)), head, carry)
-        builder.position_at_end(carry)
-        carried = [
-            builder.fadd(load_lanes(builder, start, builder.add(origin, builder.mul(step, line))), constant)
-            for line, constant in zip(lines, constants, strict=True)
-        ]
-        builder.branch(head)
-        builder.position_at_end(head)
-        index = builder.phi(LONG)
-        sums = [builder.phi(LANES) for _ in lines]
-        index.add_incoming(first, entry)
-        index.add_incoming(first, carry)
-        for total, constant, more in zip(sums, constants, carried, strict=True):
-            total.add_incoming(constant, entry)
-            total.add_incoming(more, carry)
-        builder.cbranch(builder.icmp_signed("<", index, last), body, done)
-        builder.position_at_end(body)
-        row_start = builder.add(base, builder.sext(builder.load(builder.gep(offsets, [index])), LONG))
-        read = load_lanes(builder, x, row_start)
-        weights = builder.add(builder.mul(index, LONG(BLOCK_ROWS)), within)
-        for line, total in zip(lines, sums, strict=True):
-            weight = splat_lanes(builder, builder.load(builder.gep(values, [builder.add(weights, line)])))
-            total.add_incoming(fma_lanes(builder, weight, read, total), body)
-        index.add_incoming(builder.add(index, LONG(1)), body)
-        builder.branch(head)
-        builder.position_at_end(done)
-        for line, total in zip(lines, sums, strict=True):
-            store_lanes(builder, total, out, builder.add(target, builder.mul(stride, line)))
-        return context.get_dummy_value()
+    Args:
+        rows: output rows whose sums are held at a time, a divisor of `BLOCK_ROWS`.
+        lanes: what a vector of x holds.
+        accumulate: emits total + weight · x from (builder, total, weight in every lane, x).
+    """
 
-    integer = types.int64
-    return (
-        types.void(
-            x, integer, values, offsets, integer, integer, out, integer, integer, start, integer, integer, bias, integer
-        ),
-        generate,
-    )
+    @intrinsic
+    def block(typing, x, base, values, offsets, first, last, out, target, stride, start, origin, step, bias, row):
+        def generate(context, builder, signature, arguments):
+            kinds = signature.args
+            base, first, last, target, stride, origin, hop, row = (arguments[i] for i in (1, 4, 5, 7, 8, 10, 11, 13))
+            x, values, offsets, out, start, bias = (
+                data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 2, 3, 6, 9, 12)
+            )
+            lines = [LONG(number) for number in range(rows)]
+            within = builder.and_(row, LONG(BLOCK_ROWS - 1))
+
+            def step(index, sums):
+                place = builder.add(base, builder.sext(builder.load(builder.gep(offsets, [index])), LONG))
+                read = load_lanes(builder, x, place, lanes)
+                weights = builder.add(builder.mul(index, LONG(BLOCK_ROWS)), within)
+                following = []
+                for line, total in zip(lines, sums, strict=True):
+                    weight = builder.load(builder.gep(values, [builder.add(weights, line)]))
+                    following.append(accumulate(builder, total, splat_lanes(builder, weight, lanes), read))
+                return following
+
+            initial = [
+                splat_lanes(builder, builder.load(builder.gep(bias, [builder.add(row, line)]))) for line in lines
+            ]
+            addend = (
+                builder.icmp_signed(">=", origin, LONG(0)),
+                lambda: [load_lanes(builder, start, builder.add(origin, builder.mul(hop, line))) for line in lines],
+            )
+            for line, total in zip(lines, emit_sums(builder, first, last, initial, addend, step), strict=True):
+                store_lanes(builder, total, out, builder.add(target, builder.mul(stride, line)))
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return (
+            types.void(
+                x, integer, values, offsets, integer, integer, out, integer, integer, start, integer, integer, bias,
+                integer,
+            ),
+            generate,
+        )  # fmt: skip
+
+    return block
+
+
+_block = block_kernel(_ROWS_AT_ONCE, LANES, lambda builder, total, weight, x: fma_lanes(builder, weight, x, total))
 
 
 @njit(nogil=True, cache=True)
-def block_rows(
-    values, offsets, pointers, first, last, bias, x, base, out, target, stride, start, origin, step, vectors
-):  # type: ignore[no-untyped-def]
+def block_rows(values, offsets, pointers, first, last, bias, x, out, target, stride, start, origin, step, vectors):
     """`csr_rows` for a matrix that is kept or pruned in blocks of 16 output rows.
 
     Args:
@@ -205,7 +203,7 @@ def block_rows(
         b = pointers[row // BLOCK_ROWS + 1]
         for part in range(0, vectors * WIDTH, WIDTH):
             where = origin + part if origin >= 0 else origin
-            _block(x, base + part, values, offsets, a, b, out, target + part, stride, start, where, step, bias, row)
+            _block(x, part, values, offsets, a, b, out, target + part, stride, start, where, step, bias, row)
         target += _ROWS_AT_ONCE * stride
         if origin >= 0:
             origin += _ROWS_AT_ONCE * step

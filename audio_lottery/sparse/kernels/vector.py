@@ -37,31 +37,31 @@ vector = VectorType()
 
 @register_model(VectorType)
 class _VectorModel(models.PrimitiveModel):
-    def __init__(self, manager, kind):  # type: ignore[no-untyped-def]
+    def __init__(self, manager, kind):
         super().__init__(manager, kind, LANES)
 
 
 # ---------------------------------------------------------------- pieces of IR, shared with the kernels
 
 
-def data_pointer(context, builder, kind, value):  # type: ignore[no-untyped-def]
+def data_pointer(context, builder, kind, value):
     """The data pointer of an array."""
     return cgutils.create_struct_proxy(kind)(context, builder, value=value).data
 
 
-def load_lanes(builder, pointer, offset, lanes=LANES):  # type: ignore[no-untyped-def]
+def load_lanes(builder, pointer, offset, lanes=LANES):
     """Vector at element ``offset``; needs the alignment of one element only."""
     address = builder.bitcast(builder.gep(pointer, [offset]), lanes.as_pointer())
     return builder.load(address, align=4)
 
 
-def store_lanes(builder, value, pointer, offset):  # type: ignore[no-untyped-def]
+def store_lanes(builder, value, pointer, offset):
     """The reverse."""
     address = builder.bitcast(builder.gep(pointer, [offset]), value.type.as_pointer())
     builder.store(value, address, align=4)
 
 
-def splat_lanes(builder, scalar, lanes=LANES):  # type: ignore[no-untyped-def]
+def splat_lanes(builder, scalar, lanes=LANES):
     """One value in every lane."""
     one = builder.insert_element(ir.Constant(lanes, ir.Undefined), scalar, INT(0))
     return builder.shuffle_vector(
@@ -69,36 +69,75 @@ def splat_lanes(builder, scalar, lanes=LANES):  # type: ignore[no-untyped-def]
     )
 
 
-def _call(builder, name, *arguments):  # type: ignore[no-untyped-def]
+def _call(builder, name, *arguments):
     """One of LLVM's intrinsics on vectors of float32."""
     kind = arguments[0].type
     function = ir.FunctionType(kind, [kind] * len(arguments))
     return builder.call(cgutils.get_or_insert_function(builder.module, function, f"{name}.v{kind.count}f32"), arguments)
 
 
-def fma_lanes(builder, a, b, c):  # type: ignore[no-untyped-def]
+def fma_lanes(builder, a, b, c):
     """a·b + c, rounded once."""
     return _call(builder, "llvm.fma", a, b, c)
 
 
-def _operation(emit, arity):  # type: ignore[no-untyped-def]
+def emit_sums(builder, first, last, initial, addend, step):
+    """A loop that holds sums in registers; builder is left behind it.
+
+    Args:
+        builder: where the loop begins.
+        first: first index.
+        last: one past the last.
+        initial: what the sums start from.
+        addend: (condition, function that loads what is added to ``initial`` where the condition holds).
+        step: (index, sums) to the sums after that index.
+
+    Returns:
+        The sums.
+    """
+    condition, load_addends = addend
+    entry = builder.block
+    carry, head, body, done = (builder.append_basic_block(name) for name in ("carry", "head", "body", "done"))
+    builder.cbranch(condition, carry, head)
+    builder.position_at_end(carry)
+    carried = [builder.fadd(value, more) for value, more in zip(initial, load_addends(), strict=True)]
+    builder.branch(head)
+    builder.position_at_end(head)
+    index = builder.phi(LONG)
+    sums = [builder.phi(LANES) for _ in initial]
+    for block, values in ((entry, initial), (carry, carried)):
+        index.add_incoming(first, block)
+        for total, value in zip(sums, values, strict=True):
+            total.add_incoming(value, block)
+    builder.cbranch(builder.icmp_signed("<", index, last), body, done)
+    builder.position_at_end(body)
+    following = step(index, sums)
+    index.add_incoming(builder.add(index, LONG(1)), builder.block)
+    for total, value in zip(sums, following, strict=True):
+        total.add_incoming(value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(done)
+    return sums
+
+
+def _operation(emit, arity):
     if arity == 1:
 
         @intrinsic
-        def one(typing, a):  # type: ignore[no-untyped-def]
+        def one(typing, a):
             return vector(vector), lambda context, builder, signature, values: emit(builder, *values)
 
         return one
     if arity == 2:
 
         @intrinsic
-        def two(typing, a, b):  # type: ignore[no-untyped-def]
+        def two(typing, a, b):
             return vector(vector, vector), lambda context, builder, signature, values: emit(builder, *values)
 
         return two
 
     @intrinsic
-    def three(typing, a, b, c):  # type: ignore[no-untyped-def]
+    def three(typing, a, b, c):
         return vector(vector, vector, vector), lambda context, builder, signature, values: emit(builder, *values)
 
     return three
@@ -120,20 +159,20 @@ nearest = _operation(lambda builder, a: _call(builder, "llvm.rint", a), 1)
 
 
 @intrinsic
-def load(typing, array, offset):  # type: ignore[no-untyped-def]
+def load(typing, array, offset):
     """``WIDTH`` float32 from element ``offset`` on."""
 
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, values):
         return load_lanes(builder, data_pointer(context, builder, signature.args[0], values[0]), values[1])
 
     return vector(array, types.int64), generate
 
 
 @intrinsic
-def store(typing, array, offset, value):  # type: ignore[no-untyped-def]
+def store(typing, array, offset, value):
     """Write ``WIDTH`` float32 from element ``offset`` on."""
 
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, values):
         store_lanes(builder, values[2], data_pointer(context, builder, signature.args[0], values[0]), values[1])
         return context.get_dummy_value()
 
@@ -141,16 +180,16 @@ def store(typing, array, offset, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def splat(typing, scalar):  # type: ignore[no-untyped-def]
+def splat(typing, scalar):
     """One float32 in every lane."""
     return vector(types.float32), lambda context, builder, signature, values: splat_lanes(builder, values[0])
 
 
 @intrinsic
-def power_of_two(typing, exponent):  # type: ignore[no-untyped-def]
+def power_of_two(typing, exponent):
     """2^n for whole n in [-126, 127], by writing the exponent bits."""
 
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, values):
         whole = ir.VectorType(INT, WIDTH)
         bits = builder.add(builder.fptosi(values[0], whole), ir.Constant(whole, [127] * WIDTH))
         return builder.bitcast(builder.shl(bits, ir.Constant(whole, [23] * WIDTH)), LANES)
@@ -159,30 +198,30 @@ def power_of_two(typing, exponent):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def even_lanes(typing, a, b):  # type: ignore[no-untyped-def]
+def even_lanes(typing, a, b):
     """Elements 0, 2, 4 … of ``a`` followed by ``b``."""
 
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, values):
         return builder.shuffle_vector(*values, ir.Constant(ir.VectorType(INT, WIDTH), list(range(0, 2 * WIDTH, 2))))
 
     return vector(vector, vector), generate
 
 
 @intrinsic
-def odd_lanes(typing, a, b):  # type: ignore[no-untyped-def]
+def odd_lanes(typing, a, b):
     """Elements 1, 3, 5 … of ``a`` followed by ``b``."""
 
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, values):
         return builder.shuffle_vector(*values, ir.Constant(ir.VectorType(INT, WIDTH), list(range(1, 2 * WIDTH, 2))))
 
     return vector(vector, vector), generate
 
 
 @intrinsic
-def transpose(typing, source, source_offset, source_stride, target, target_offset, target_stride):  # type: ignore[no-untyped-def]
+def transpose(typing, source, source_offset, source_stride, target, target_offset, target_stride):
     """Transpose ``WIDTH`` × ``WIDTH`` float32: rows ``source_stride`` apart become rows ``target_stride`` apart."""
 
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, values):
         read = data_pointer(context, builder, signature.args[0], values[0])
         write = data_pointer(context, builder, signature.args[3], values[3])
         rows = [
@@ -214,7 +253,7 @@ F = np.float32
 
 
 @njit(inline="always")
-def exp(x):  # type: ignore[no-untyped-def]
+def exp(x):
     """e^x to about 1 ulp; below -87 it stays at e^-87 (Cephes' expf: reduction by ln 2 and a polynomial)."""
     x = minimum(splat(F(88.0)), maximum(splat(F(-87.0)), x))
     n = nearest(multiply(x, splat(F(1.44269504088896341))))
@@ -231,7 +270,7 @@ def exp(x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def erf(x):  # type: ignore[no-untyped-def]
+def erf(x):
     """Error function to about 2e-7: the rational approximation of Eigen and XLA, argument clamped to ±3.7439."""
     x = minimum(splat(F(3.7439211627767994)), maximum(splat(F(-3.7439211627767994)), x))
     y = multiply(x, x)
@@ -251,7 +290,7 @@ def erf(x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def gelu(x):  # type: ignore[no-untyped-def]
+def gelu(x):
     """x·Φ(x), the exact form (not the tanh one)."""
     half = multiply(x, splat(F(0.5)))
     return fma(half, erf(multiply(x, splat(F(0.70710678118654752)))), half)

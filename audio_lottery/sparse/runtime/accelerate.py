@@ -2,8 +2,10 @@
 
 import copy
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +14,11 @@ from torch import Tensor, nn
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.runtime.convolution import SparseConv1d
 from audio_lottery.sparse.runtime.linear import SparseLinear
+from audio_lottery.sparse.runtime.lstm import SparseLSTM
 from audio_lottery.sparse.runtime.matrix import best_time
 from audio_lottery.sparse.runtime.modules import Accelerated
+from audio_lottery.sparse.runtime.semi_structured import accelerate_on_gpu
+from audio_lottery.sparse.runtime.threads import recording
 from audio_lottery.sparse.runtime.wav2vec2 import runner_for
 
 logger = logging.getLogger(__name__)
@@ -54,14 +59,17 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
     convolutions and LSTMs are replaced one by one, each only where a trial on this machine is faster than the module.
     Kept weights are copied once; the dense ones are freed with ``model``. Threads follow `torch.get_num_threads`.
 
+    On an NVIDIA GPU, linear layers kept 2:4 use its sparse matrix units (`semi_structured`).
+
     Args:
-        model: in evaluation mode, float32, on the CPU; pruned weights are zeros.
+        model: in evaluation mode, float32, on the CPU (or in half precision on a GPU); pruned weights are zeros.
         precision: "float32": outputs as those of ``model`` up to rounding. "bfloat16": attention, and weights kept in
             whole 16×2 blocks, are multiplied in bfloat16 and summed in float32, where the CPU can.
         force: replace every module that can be, measured or not.
 
     Returns:
-        The new model, with the list of `Replacement` as its ``plan``; ``model`` itself if it has nothing to gain.
+        The new model, with the list of `Replacement` as its ``plan`` and ``profile(inputs)``, the seconds that its
+        parts take; ``model`` itself if it has nothing to gain.
 
     Raises:
         ModelError: in training mode, not float32 on the CPU, an unknown precision.
@@ -70,6 +78,8 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
         raise ModelError(f"precision {precision!r} is unknown; there are {', '.join(PRECISIONS)}")
     if model.training:
         raise ModelError("the model is in training mode; an accelerated model only infers: call model.eval() first")
+    if any(parameter.is_cuda for parameter in model.parameters()):
+        return _on_gpu(model)
     for name, parameter in model.named_parameters():
         if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
             raise ModelError(f"'{name}' is {parameter.dtype} on {parameter.device}; call model.float().cpu() first")
@@ -111,6 +121,7 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
     fast_model = memo.get(id(model)) or copy.deepcopy(model, memo)
     fast_model.requires_grad_(False)
     fast_model.plan = plan
+    fast_model.profile = partial(_profile, fast_model)
     if hasattr(fast_model, "save_pretrained"):
         fast_model.save_pretrained = _refuse_to_save
     if hasattr(fast_model, "forward") and not isinstance(fast_model, Accelerated):
@@ -118,18 +129,12 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
     return fast_model
 
 
-Build = Callable[[nn.Module, str], Accelerated]
+Build = Callable[[Any, str], Accelerated]
 _KINDS: dict[type[nn.Module], Build] = {
     nn.Linear: SparseLinear,
     nn.Conv1d: SparseConv1d,
-    nn.LSTM: lambda module, precision: _lstm(module),
+    nn.LSTM: SparseLSTM,
 }
-
-
-def _lstm(module: nn.Module) -> Accelerated:
-    from audio_lottery.sparse.runtime.lstm import SparseLSTM
-
-    return SparseLSTM(module)
 
 
 def _targets(module: nn.Module, prefix: str = "") -> "list[tuple[str, nn.Module, Build | None]]":
@@ -171,7 +176,7 @@ def _trial(
     return done[key]
 
 
-def _input(module: nn.Module) -> Tensor:
+def _input(module: Any) -> Tensor:
     if isinstance(module, nn.Linear):
         return torch.randn(_FRAMES, module.in_features)
     if isinstance(module, nn.Conv1d):
@@ -183,6 +188,36 @@ def _input(module: nn.Module) -> Tensor:
     if hasattr(module, "conv_layers"):
         return torch.randn(1, _SAMPLES)
     return torch.randn(1, _FRAMES, module.config.hidden_size)
+
+
+def _on_gpu(model: nn.Module) -> nn.Module:
+    fast: Any
+    fast, layers = accelerate_on_gpu(model)
+    if all(note for _, _, note in layers):
+        logger.warning("nothing to gain: no linear layer is kept 2:4; the model is returned as it is")
+        return model
+    fast.plan = [
+        Replacement(
+            name,
+            "linear",
+            "dense" if note else "semi_structured",
+            int((layer.weight != 0).sum()) / layer.weight.numel(),
+            layer.weight.numel(),
+            note,
+        )
+        for name, layer, note in layers
+    ]
+    return fast
+
+
+def _profile(model: nn.Module, *inputs: Any, **options: Any) -> list[tuple[str, float]]:
+    """Seconds by part of one call, longest first; what is in no part (norms, copies, modules left as they are) last."""
+    with torch.no_grad(), recording() as times:
+        begin = time.perf_counter()
+        model(*inputs, **options)
+        total = time.perf_counter() - begin
+    rest = total - sum(times.values())
+    return [*sorted(times.items(), key=lambda item: -item[1]), ("everything else", rest)]
 
 
 def _refuse_to_save(*arguments: object, **options: object) -> None:

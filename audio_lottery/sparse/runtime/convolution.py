@@ -12,7 +12,7 @@ from audio_lottery.sparse.kernels.packing import copy_rows, pack_phases
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, compile_matrix
-from audio_lottery.sparse.runtime.modules import Accelerated, input_array, to_numpy
+from audio_lottery.sparse.runtime.modules import Accelerated, bias_of, input_array, to_numpy
 from audio_lottery.sparse.runtime.threads import each, tile_widths, whole
 
 _ROWS = 128
@@ -61,7 +61,7 @@ class SparseConv1d(Accelerated):
         weight = to_numpy(convolution.weight)
         # a convolution's tile has no pairs of rows
         allowed = [kernel for kernel in kernels or KERNELS[precision] if kernel != "block16x2_bf16"]
-        self.matrix = self._compile(weight, to_numpy(convolution.bias), convolution.groups, allowed)
+        self.matrix = self._compile(weight, bias_of(convolution), convolution.groups, allowed)
         self.kernel = self.matrix.kernel
         self.kept, self.weights = int(np.count_nonzero(weight)), weight.size
         self.macs_per_frame = weight.size
@@ -155,7 +155,7 @@ class SparseConv1d(Accelerated):
                 where = (item * self.out_channels + row) * frames + first
                 copy_rows(result, 0, last - row, count, target, where, frames)
 
-        each(work, batch * len(widths), size + rows * FRAMES)
+        each(work, batch * len(widths), size + rows * FRAMES, "convolutions")
 
 
 def _padding(convolution: nn.Conv1d) -> tuple[int, int]:
@@ -165,5 +165,5 @@ def _padding(convolution: nn.Conv1d) -> tuple[int, int]:
     if convolution.padding == "same":
         total = (convolution.kernel_size[0] - 1) * convolution.dilation[0]
         return total // 2, total - total // 2
-    (padding,) = convolution.padding
+    padding = int(convolution.padding[0])
     return padding, padding

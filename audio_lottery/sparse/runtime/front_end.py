@@ -1,6 +1,8 @@
 """The convolutional front end of wav2vec2-like models: samples in, features out."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, VECTORS
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.convolution import SparseConv1d
 from audio_lottery.sparse.runtime.matrix import Places, SparseMatrix, compile_matrix
-from audio_lottery.sparse.runtime.modules import Accelerated, activation_name, input_array, to_numpy
+from audio_lottery.sparse.runtime.modules import Accelerated, activation_name, bias_of, input_array, to_numpy
 from audio_lottery.sparse.runtime.threads import workspace
 
 
@@ -32,7 +34,7 @@ class FrontEnd(Accelerated):
 
     kind = "convolution"
 
-    def __init__(self, module: nn.Module, precision: str = "float32") -> None:
+    def __init__(self, module: Any, precision: str = "float32") -> None:
         super().__init__()
         layers = []
         for layer in module.conv_layers:
@@ -42,13 +44,13 @@ class FrontEnd(Accelerated):
         first = module.conv_layers[0]
         norm = getattr(first, "layer_norm", None)
         self.source = _Source(first.conv, layers[0], layers[1], norm if isinstance(norm, nn.GroupNorm) else None)
-        self.layers = nn.ModuleList(layers[1:])
+        self.layers = layers[1:]
         self.kept = sum(layer.kept for layer in layers)
         self.weights = sum(layer.weights for layer in layers)
         self.kernel = self.layers[0].kernel
 
     @staticmethod
-    def fits(module: nn.Module) -> bool:
+    def fits(module: Any) -> bool:
         """Whether all of a front end's layers are of the kinds that are built here."""
         layers = list(module.conv_layers)
         return (
@@ -102,7 +104,7 @@ class _Source:
     def __init__(
         self, convolution: nn.Conv1d, layer: SparseConv1d, reader: SparseConv1d, norm: nn.GroupNorm | None
     ) -> None:
-        weight, bias = to_numpy(convolution.weight)[:, 0], to_numpy(convolution.bias)
+        weight, bias = to_numpy(convolution.weight)[:, 0], bias_of(convolution)
         self.weight = weight.astype(np.float64)
         self.channels, self.taps = weight.shape
         self.stride, self.row, self.phases = layer.stride, reader.row, reader.stride
@@ -116,13 +118,14 @@ class _Source:
             shift = phase * self.stride + np.arange(self.taps)
             places = Places(shift % self.step, shift // self.step, self.wide)
             self.matrices.append(compile_matrix(weight, places, bias))
-        self.group_norm = norm
+        self.folds = norm is not None
         if norm is not None:
+            self.epsilon = float(norm.eps)
             self.gain, self.offset = to_numpy(norm.weight).astype(np.float64), to_numpy(norm.bias).astype(np.float64)
 
-    def prepare(self, signal: np.ndarray, frames: int):  # type: ignore[no-untyped-def]
+    def prepare(self, signal: np.ndarray, frames: int) -> Callable[[int, int, np.ndarray], None]:
         """The function that fills the tile of the second layer from its frame ``begin`` on."""
-        matrices = self.matrices if self.group_norm is None else self._fold(signal, frames)
+        matrices = self._fold(signal, frames) if self.folds else self.matrices
 
         def fill(begin: int, needed: int, tile: np.ndarray) -> None:
             vectors = -(-needed // WIDTH)
@@ -148,7 +151,7 @@ class _Source:
         means = windows.mean(1)
         windows -= means[:, None]
         variance = np.einsum("ci,ij,cj->c", self.weight, windows @ windows.T / frames, self.weight)
-        scale = self.gain / np.sqrt(variance + self.group_norm.eps)
+        scale = self.gain / np.sqrt(variance + self.epsilon)
         # the convolution's own bias moves the mean by as much, and drops out
         bias = (self.offset - scale * (self.weight @ means)).astype(np.float32)
         return [

@@ -12,7 +12,7 @@ from audio_lottery.sparse.kernels.packing import pack, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.matrix import KERNELS, split_columns
-from audio_lottery.sparse.runtime.modules import Accelerated, input_array, to_numpy
+from audio_lottery.sparse.runtime.modules import Accelerated, bias_of, input_array, to_numpy
 from audio_lottery.sparse.runtime.threads import each, tile_widths, whole
 
 # Output rows that are computed before they are put in torch's layout, while they are in the cache.
@@ -41,7 +41,7 @@ class SparseLinear(Accelerated):
         super().__init__()
         weight = to_numpy(linear.weight)
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.pieces = split_columns(weight, to_numpy(linear.bias), kernels or KERNELS[precision])
+        self.pieces = split_columns(weight, bias_of(linear), kernels or KERNELS[precision])
         self.activation = ACTIVATIONS[activation]
         self.kernel = self.pieces[0][1].kernel
         self.kept, self.weights = int(np.count_nonzero(weight)), weight.size
@@ -96,4 +96,4 @@ class SparseLinear(Accelerated):
             activate(self.activation, result, 0, rows, FRAMES, vectors)
             unpack(result, 0, rows, count, out, first, self.out_features, 0)
 
-        each(work, len(widths), tile_size + rows * FRAMES)
+        each(work, len(widths), tile_size + rows * FRAMES, "linear layers")

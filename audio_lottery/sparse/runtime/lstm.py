@@ -196,7 +196,7 @@ class _Job:
         groups = -(-batch // WIDTH)
         if turns <= _LANES_COST * (whole(directions * groups, threads) // threads):
             work: Callable[[int, np.ndarray], None] = self._alone
-            each(work, directions * batch, 3 * size)
+            each(work, directions * batch, 3 * size, "lstm")
             return
         # utterances of like length together
         order = np.argsort(-self.lengths, kind="stable")
@@ -208,7 +208,7 @@ class _Job:
             direction, part = divmod(number, groups)
             self._together(direction, parts[part], scratch)
 
-        each(lanes, directions * groups, (8 * size + WIDTH) * WIDTH)
+        each(lanes, directions * groups, (8 * size + WIDTH) * WIDTH, "lstm")
 
     def _begin(self, direction: int, items: np.ndarray) -> tuple[np.ndarray, int]:
         """Where in ``rows`` each item begins, and the step to the next."""

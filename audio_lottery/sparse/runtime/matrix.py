@@ -138,7 +138,6 @@ class SparseMatrix:
             last,
             self.bias,
             operand,
-            0,
             out,
             target,
             stride,
@@ -195,13 +194,13 @@ def compile_matrix(
 
 def _blocks(kept: np.ndarray, width: int) -> np.ndarray:
     """Which blocks of 16 rows and ``width`` columns keep anything, [rows / 16, columns / width]."""
-    return kept.reshape(-1, BLOCK_ROWS, kept.shape[1] // width, width).any((1, 3))
+    return np.asarray(kept.reshape(-1, BLOCK_ROWS, kept.shape[1] // width, width).any((1, 3)))
 
 
 def _bfloat16_pairs(weight: np.ndarray) -> np.ndarray:
     """Neighbours of a row as two bfloat16 in an int32, rounded to nearest even."""
-    bits = np.ascontiguousarray(weight).view(np.uint32)
-    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    whole_bits = np.ascontiguousarray(weight).view(np.uint32)
+    bits = (whole_bits + 0x7FFF + ((whole_bits >> 16) & 1)) >> 16
     return (bits[:, ::2] | (bits[:, 1::2] << 16)).view(np.int32)
 
 

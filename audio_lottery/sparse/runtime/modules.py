@@ -49,9 +49,14 @@ def input_array(x: Tensor, where: str) -> np.ndarray:
     return x.detach().contiguous().numpy().reshape(-1)
 
 
-def to_numpy(weight: Tensor | None) -> np.ndarray | None:
+def to_numpy(weight: Tensor) -> np.ndarray:
     """A parameter as float32 numbers."""
-    return None if weight is None else weight.detach().float().cpu().numpy()
+    return weight.detach().float().cpu().numpy()
+
+
+def bias_of(module: nn.Linear | nn.Conv1d) -> np.ndarray | None:
+    """A layer's bias, if it has one."""
+    return None if module.bias is None else to_numpy(module.bias)
 
 
 def activation_name(module: nn.Module) -> str:

@@ -21,7 +21,7 @@ class FourierConv1d(nn.Module):
         super().__init__()
         with torch.no_grad():
             weight = convolution.weight.detach().float()
-        (self.taps,), (self.padding,) = convolution.kernel_size, convolution.padding
+        self.taps, self.padding = convolution.kernel_size[0], int(convolution.padding[0])
         self.groups = convolution.groups
         self.size = 1 << (2 * self.taps - 1).bit_length()
         spectrum = torch.fft.rfft(weight, self.size).conj()

@@ -7,23 +7,48 @@ the caller works too. Threads do not survive a fork: the pool is made anew in a 
 import itertools
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _kept = threading.local()
+# Seconds by part of the model while `recording`, else None.
+_times: dict[str, float] | None = None
 
 
-def each(work: Callable[[int, np.ndarray], None], count: int, scratch: int = 0) -> None:
+@contextmanager
+def recording() -> Iterator[dict[str, float]]:
+    """Seconds that the parts of a model take within the block, by name; for one model call at a time."""
+    global _times
+    _times = {}
+    try:
+        yield _times
+    finally:
+        _times = None
+
+
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """Count the seconds of the block towards a name, while `recording`."""
+    times, begin = _times, time.perf_counter()
+    yield
+    if times is not None:
+        times[name] = times.get(name, 0.0) + time.perf_counter() - begin
+
+
+def each(work: Callable[[int, np.ndarray], None], count: int, scratch: int = 0, name: str = "other") -> None:
     """Call ``work(number, scratch)`` for every number below ``count``, on `torch.get_num_threads` threads.
 
     Args:
         work: must release the GIL to gain from it; calls for different numbers may run at the same time.
         count: pieces of work.
         scratch: float32 numbers of workspace that each thread gets, aligned and not cleared.
+        name: what the seconds count towards, see `part`.
     """
     numbers = itertools.count()
 
@@ -33,6 +58,11 @@ def each(work: Callable[[int, np.ndarray], None], count: int, scratch: int = 0) 
         while (number := next(numbers)) < count:
             work(number, space)
 
+    with part(name):
+        _run(take, count)
+
+
+def _run(take: Callable[[], None], count: int) -> None:
     helpers = [_pool().submit(take) for _ in range(min(torch.get_num_threads(), count) - 1)]
     try:
         take()

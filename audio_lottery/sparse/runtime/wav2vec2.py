@@ -7,6 +7,7 @@ bias, residual and GELU are part of the products. Wav2Vec2 and HuBERT are built 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,14 +26,16 @@ from audio_lottery.sparse.runtime.front_end import FrontEnd
 from audio_lottery.sparse.runtime.matrix import KERNELS, SparseMatrix, split_columns
 from audio_lottery.sparse.runtime.modules import Accelerated, activation_name, input_array, to_numpy
 from audio_lottery.sparse.runtime.positional import FourierConv1d
-from audio_lottery.sparse.runtime.threads import each, tile_widths, whole, workspace
+from audio_lottery.sparse.runtime.threads import each, part, tile_widths, whole, workspace
 
+# what the seconds of everything between two attentions count towards
+_PRODUCTS = "projections, feed-forward and norms"
 _PREFIXES = ("Wav2Vec2", "Hubert")
 _FRONT_ENDS = {f"{prefix}FeatureEncoder" for prefix in _PREFIXES}
 _ENCODERS = {f"{prefix}Encoder{kind}" for prefix in _PREFIXES for kind in ("", "StableLayerNorm")}
 
 
-def runner_for(module: nn.Module) -> "type[FrontEnd] | type[Encoder] | None":
+def runner_for(module: Any) -> "type[FrontEnd] | type[Encoder] | None":
     """Which runner may take the place of ``module``; None where there is none for it or its settings."""
     name = type(module).__name__
     if name in _FRONT_ENDS:
@@ -79,14 +82,14 @@ class Encoder(Accelerated):
 
     kind = "encoder"
 
-    def __init__(self, module: nn.Module, precision: str = "float32") -> None:
+    def __init__(self, module: Any, precision: str = "float32") -> None:
         super().__init__()
         first = module.layers[0]
         self.before = type(module).__name__.endswith("StableLayerNorm")
         self.size = first.attention.embed_dim
         self.heads = first.attention.num_heads
         self.activation = ACTIVATIONS[activation_name(first.feed_forward.intermediate_act_fn)]
-        self.half = precision == "bfloat16" and HAS_BF16_DOT
+        self.in_half = precision == "bfloat16" and HAS_BF16_DOT
         self.position = FourierConv1d(module.pos_conv_embed.conv)
         self.position_activation = module.pos_conv_embed.activation
         self.norm = _norm(module.layer_norm)
@@ -130,15 +133,16 @@ class Encoder(Accelerated):
         frames, size, step = x.shape[0], self.size, self.size * FRAMES
         x = x.t().contiguous()
         x[:, length:] = 0
-        x += self.position_activation(self.position(x, length))
+        with part("positional convolution"):
+            x += self.position_activation(self.position(x, length))
         signal = x.numpy().reshape(-1)
         widths = tile_widths(frames, FRAMES, 2 * WIDTH)
         starts = [number * widths[0] for number in range(len(widths))]
         keys = np.array([min(max(length - a, 0), width) for a, width in zip(starts, widths, strict=True)], np.int64)
         states, context = (workspace(name, len(widths) * step) for name in ("states", "context"))
         # queries, keys and values of a tile: three numbers of 32 bits a feature, or three of 16
-        share = 3 * step // 2 if self.half else 3 * step
-        joined = workspace("projections", len(widths) * share).view(np.int32 if self.half else np.float32)
+        share = 3 * step // 2 if self.in_half else 3 * step
+        joined = workspace("projections", len(widths) * share).view(np.int32 if self.in_half else np.float32)
 
         def project(number: int, vectors: int, scratch: np.ndarray, layer: _Layer) -> None:
             source, place = states, number * step
@@ -146,7 +150,7 @@ class Encoder(Accelerated):
                 layer_norm(states, place, scratch, 0, size, FRAMES, *layer.attention_norm, vectors)
                 source, place = scratch, 0
             operand = layer.projections.operand(source, place, size, vectors)
-            if not self.half:
+            if not self.in_half:
                 layer.projections.multiply(operand, joined, number * share, vectors=vectors)
                 return
             single = workspace("single", 3 * step)
@@ -168,7 +172,7 @@ class Encoder(Accelerated):
                 layer_norm(states, place, states, place, size, FRAMES, *self.norm, vectors)
             unpack(states, place, size, widths[number], out, starts[number], size, 0)
 
-        each(begin, len(widths), step)
+        each(begin, len(widths), step, _PRODUCTS)
         for index, layer in enumerate(self.layers):
             following = self.layers[index + 1] if index + 1 < len(self.layers) else None
             self._attention(joined, keys, widths, context)
@@ -183,7 +187,7 @@ class Encoder(Accelerated):
                 else:
                     project(number, vectors, scratch, following)
 
-            each(rest, len(widths), step + self.inner_rows * FRAMES)
+            each(rest, len(widths), step + self.inner_rows * FRAMES, _PRODUCTS)
 
     def _attention(self, joined: np.ndarray, keys: np.ndarray, widths: list[int], context: np.ndarray) -> None:
         step = self.size * FRAMES
@@ -194,7 +198,7 @@ class Encoder(Accelerated):
             row = head * width * FRAMES
             vectors = whole(widths[tile], 2 * WIDTH) // WIDTH
             target = tile * step + row
-            if self.half:
+            if self.in_half:
                 share, place = 3 * step // 2, row // 2
                 weights = workspace("weights", SCRATCH // 2).view(np.int32)
                 attend_half(
@@ -207,7 +211,7 @@ class Encoder(Accelerated):
                     scratch, vectors,
                 )  # fmt: skip
 
-        each(work, len(widths) * self.heads, SCRATCH + width * 2 * WIDTH)
+        each(work, len(widths) * self.heads, SCRATCH + width * 2 * WIDTH, "attention")
 
     def _feed_forward(
         self, layer: _Layer, place: int, vectors: int, context: np.ndarray, states: np.ndarray, scratch: np.ndarray
@@ -239,7 +243,7 @@ def _norm(norm: nn.LayerNorm) -> Norm:
     return to_numpy(norm.weight), to_numpy(norm.bias), float(norm.eps)
 
 
-def _compile_layer(layer: nn.Module, kernels: Sequence[str]) -> _Layer:
+def _compile_layer(layer: Any, kernels: Sequence[str]) -> _Layer:
     attention = layer.attention
     scale = attention.head_dim**-0.5
     parts = (attention.q_proj, attention.k_proj, attention.v_proj)

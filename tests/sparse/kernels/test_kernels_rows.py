@@ -63,7 +63,7 @@ def test_product_equals_dense(layout, data):
         where = target + (row - first) * stride
         expected[where : where + frames] = total
     function, values, offsets, pointers = layout(weight, places)
-    function(values, offsets, pointers, first, last, bias, x, base, out, target, stride, start, origin, pitch, vectors)
+    function(values, offsets, pointers, first, last, bias, x[base:], out, target, stride, start, origin, pitch, vectors)
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -75,6 +75,6 @@ def test_by_hand(layout):
     out = np.full(16 * FRAMES, UNTOUCHED)
     function, values, offsets, pointers = layout(weight, np.arange(3) * FRAMES)
     bias = np.arange(16, dtype=np.float32)
-    function(values, offsets, pointers, 0, 16, bias, x, 0, out, 0, FRAMES, out, -1, 0, VECTORS)
+    function(values, offsets, pointers, 0, 16, bias, x, out, 0, FRAMES, out, -1, 0, VECTORS)
     assert out.reshape(16, FRAMES).min(1).tolist() == [0, 201, 2, 3 - 99, *range(4, 16)]
     assert (out.reshape(16, FRAMES) == out.reshape(16, FRAMES)[:, :1]).all()

@@ -1,5 +1,7 @@
 """Small layers with zeros, and how outputs are compared."""
 
+from contextlib import contextmanager
+
 import torch
 
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
@@ -21,3 +23,13 @@ def pruned(module, density, seed=0):
 
 def close(found, expected, **other):
     torch.testing.assert_close(found, expected, **{**TOLERANCE, **other})
+
+
+@contextmanager
+def threads(count):
+    """``count`` threads for what is tested; torch's own, which wait by spinning, get one (`conftest`)."""
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(1)

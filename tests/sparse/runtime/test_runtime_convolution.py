@@ -10,9 +10,10 @@ from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.runtime.convolution import SparseConv1d
 from audio_lottery.sparse.runtime.matrix import KERNELS
-from tests.sparse.runtime.layers import close, pruned
+from tests.sparse.runtime.layers import close, pruned, threads
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @given(
     groups=st.sampled_from([1, 1, 2, 3]),
     inputs=st.integers(1, 12),
@@ -36,6 +37,16 @@ def test_equals_dense(groups, inputs, outputs, taps, stride, dilation, padding, 
     )
     pruned(convolution, density)
     x = torch.randn(*() if batch is None else (batch,), groups * inputs, length)
+    close(SparseConv1d(convolution)(x), convolution(x))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("taps", range(1, 7))
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("length", [2, 30, 300])
+def test_same_padding(taps, dilation, length):
+    convolution = pruned(nn.Conv1d(3, 5, taps, padding="same", dilation=dilation), 1.0)
+    x = torch.randn(2, 3, length)
     close(SparseConv1d(convolution)(x), convolution(x))
 
 
@@ -77,9 +88,9 @@ def test_threads_change_nothing():
     sparse = SparseConv1d(pruned(nn.Conv1d(12, 40, 3, 2), 0.4), activation="relu")
     x = torch.randn(2, 12, 3001)
     results = []
-    for threads in range(1, 5):
-        torch.set_num_threads(threads)
-        results.append(sparse(x))
+    for count in range(1, 5):
+        with threads(count):
+            results.append(sparse(x))
     assert all(torch.equal(results[0], result) for result in results)
 
 

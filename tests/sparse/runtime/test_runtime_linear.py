@@ -10,7 +10,7 @@ from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.matrix import KERNELS, MAX_INPUT
-from tests.sparse.runtime.layers import close, pruned
+from tests.sparse.runtime.layers import close, pruned, threads
 
 ACTIVATIONS = {"none": nn.Identity(), "gelu": nn.GELU(), "relu": nn.ReLU()}
 frame_counts = st.one_of(st.integers(0, 40), st.sampled_from([FRAMES - 1, FRAMES, FRAMES + 1, 4 * FRAMES + 3]))
@@ -26,11 +26,12 @@ frame_counts = st.one_of(st.integers(0, 40), st.sampled_from([FRAMES - 1, FRAMES
     st.integers(1, 4),
 )
 @settings(max_examples=60, deadline=None)
-def test_equals_dense(inputs, outputs, frames, density, bias, activation, threads):
-    torch.set_num_threads(threads)
+def test_equals_dense(inputs, outputs, frames, density, bias, activation, count):
     linear = pruned(nn.Linear(inputs, outputs, bias=bias), density)
     x = torch.randn(frames, inputs)
-    close(SparseLinear(linear, activation=activation)(x), ACTIVATIONS[activation](linear(x)))
+    with threads(count):
+        found = SparseLinear(linear, activation=activation)(x)
+    close(found, ACTIVATIONS[activation](linear(x)))
 
 
 @pytest.mark.parametrize("kernel", KERNELS["float32"])
@@ -100,9 +101,9 @@ def test_threads_change_nothing(inputs):
     sparse = SparseLinear(pruned(nn.Linear(inputs, 48), 0.1))
     x = torch.randn(700, inputs)
     results = []
-    for threads in range(1, 5):
-        torch.set_num_threads(threads)
-        results.append(sparse(x))
+    for count in range(1, 5):
+        with threads(count):
+            results.append(sparse(x))
     assert all(torch.equal(results[0], result) for result in results)
 
 

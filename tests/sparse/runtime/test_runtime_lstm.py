@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequen
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.runtime import lstm as module
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
-from tests.sparse.runtime.layers import pruned
+from tests.sparse.runtime.layers import pruned, threads
 
 
 def equal(found, expected):
@@ -52,19 +52,20 @@ def states(lstm, *batch):
     frames=st.integers(1, 12),
     density=st.sampled_from([0.0, 0.1, 0.6, 1.0]),
     given_states=st.booleans(),
-    threads=st.integers(1, 4),
+    count=st.integers(1, 4),
 )
 @settings(max_examples=60, deadline=None)
 def test_equals_dense(
-    inputs, hidden, layers, bidirectional, batch_first, bias, batch, frames, density, given_states, threads
+    inputs, hidden, layers, bidirectional, batch_first, bias, batch, frames, density, given_states, count
 ):
-    torch.set_num_threads(threads)
     lstm = made(
         inputs, hidden, density, num_layers=layers, bidirectional=bidirectional, batch_first=batch_first, bias=bias
     )
     x = torch.randn(*((batch, frames) if batch_first else (frames, batch)), inputs)
     before = states(lstm, batch) if given_states else None
-    equal(SparseLSTM(lstm)(x, before), lstm(x, before))
+    with threads(count):
+        found = SparseLSTM(lstm)(x, before)
+    equal(found, lstm(x, before))
 
 
 @given(
@@ -174,9 +175,9 @@ def test_threads_change_nothing():
     sparse = SparseLSTM(lstm)
     x = torch.randn(40, 1, 6)
     results = []
-    for threads in range(1, 5):
-        torch.set_num_threads(threads)
-        results.append(sparse(x)[0])
+    for count in range(1, 5):
+        with threads(count):
+            results.append(sparse(x)[0])
     assert all(torch.equal(results[0], result) for result in results)
 
 

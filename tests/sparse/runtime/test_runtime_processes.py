@@ -190,7 +190,7 @@ def test_cpu_without_avx512(tmp_path):
         "NUMBA_CPU_NAME": "haswell",
         "NUMBA_CPU_FEATURES": ",".join(f"+{feature}" for feature in features),
         "NUMBA_CACHE_DIR": str(tmp_path),
-        "OMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": "1",
     }
     root = Path(audio_lottery.__file__).parents[1]
     done = subprocess.run(

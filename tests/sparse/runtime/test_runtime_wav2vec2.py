@@ -10,7 +10,7 @@ from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.runtime.front_end import FrontEnd
 from audio_lottery.sparse.runtime.wav2vec2 import Encoder, runner_for
-from tests.sparse.runtime.layers import close, pruned
+from tests.sparse.runtime.layers import close, pruned, threads
 
 KINDS = {"wav2vec2": (Wav2Vec2Config, Wav2Vec2Model), "hubert": (HubertConfig, HubertModel)}
 SMALL = {
@@ -91,16 +91,17 @@ def test_front_end_threads_change_nothing():
     fast = FrontEnd(module)
     x = torch.randn(1, 30_000)
     results = []
-    for threads in range(1, 5):
-        torch.set_num_threads(threads)
-        results.append(fast(x))
+    for count in range(1, 5):
+        with threads(count):
+            results.append(fast(x))
     assert all(torch.equal(results[0], result) for result in results)
 
 
-def encoded(module, fast, x, mask=None):
+def encoded(module, fast, x, mask=None, count=1):
     """Outputs of both, valid frames only."""
     expected = module(x, attention_mask=mask).last_hidden_state
-    found = fast(x, attention_mask=mask).last_hidden_state
+    with threads(count):
+        found = fast(x, attention_mask=mask).last_hidden_state
     assert found.shape == expected.shape
     if mask is None:
         return found, expected
@@ -128,12 +129,11 @@ def test_encoder_with_padding(kind, name):
 
 @given(st.lists(st.integers(1, 3 * FRAMES), min_size=1, max_size=3), st.integers(1, 4))
 @settings(max_examples=20, deadline=None)
-def test_encoder_of_any_lengths(lengths, threads):
-    torch.set_num_threads(threads)
+def test_encoder_of_any_lengths(lengths, count):
     module = small_model("wav2vec2", "layer norm").encoder
     fast = Encoder(module)
     mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
-    close(*encoded(module, fast, torch.randn(len(lengths), max(lengths), 48), mask), atol=1e-4)
+    close(*encoded(module, fast, torch.randn(len(lengths), max(lengths), 48), mask, count), atol=1e-4)
 
 
 def test_encoder_leaves_its_input_as_it_was():
@@ -150,12 +150,11 @@ def test_encoder_threads_change_little():
     fast = Encoder(module)
     x = torch.randn(1, 300, 48)
     results = []
-    for threads in range(1, 5):
-        torch.set_num_threads(threads)
-        results.append(fast(x).last_hidden_state)
+    for count in range(1, 5):
+        with threads(count):
+            results.append(fast(x).last_hidden_state)
     for result in results[1:]:
         close(result, results[0])
-    torch.set_num_threads(1)
     assert torch.equal(fast(x).last_hidden_state, results[0])
 
 
