@@ -93,7 +93,7 @@ def _pruning_problems(config: RunConfig) -> list[str]:
         ),
         (
             pruning.method not in ("gmp", "parp", "parp_p") or pruning.score in ("magnitude", "lamp", "random"),
-            f"pruning.score {pruning.score} needs more than the weights, and {pruning.method} prunes while they "
+            f"pruning.score {pruning.score} needs more than the weights; {pruning.method} prunes while weights "
             "move: use magnitude, lamp or random",
         ),
         (
