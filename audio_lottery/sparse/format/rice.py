@@ -5,6 +5,8 @@ up. Gaps between independently kept weights are geometric, for which these codes
 densities up to one half. k is chosen exactly for every `BLOCK` gaps: it follows densities that change along a tensor.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
@@ -114,7 +116,7 @@ def _read(words: np.ndarray, parameters: np.ndarray, bits: int, limit: int, posi
 
     ``words`` has at least one word more than ``bits`` fill, so the second word of a code can always be read.
     """
-    bit = 0
+    bit: Any = 0
     position = np.int64(-1)
     for index in range(len(positions)):
         k = np.int64(parameters[index // BLOCK])
