@@ -1,6 +1,6 @@
 """WER of every pruning method at a few densities, over seeds: runs what is not there yet, then prints the table.
 
-    make demo && python scripts/compare_methods.py --seeds 1 2 3 --parallel 2 --table docs/results/methods-table.md
+    make demo && python scripts/compare_methods.py --seeds 1 2 3 --parallel 2 --table table.md
 
 Every method is a file of recipes/configs/methods on top of recipes/configs/w2v2_mini.yaml, with the same θ
 (runs/demo/theta), the same training a round, and the densities of --targets; iterative methods go through them round
