@@ -44,7 +44,9 @@ def model():
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert"])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_same_outputs(kind, precision):
+def test_same_outputs(kind, precision, monkeypatch):
+    # which kernel is faster is this machine's business, and its load's: here those in bfloat16 always are
+    monkeypatch.setattr("audio_lottery.sparse.runtime.matrix.cost", lambda kernel: 0.5 if "bf16" in kernel else 1.0)
     torch.manual_seed(0)
     model = Wav2Vec2ForCTC(Wav2Vec2Config(**SMALL)) if kind == "wav2vec2" else HubertForCTC(HubertConfig(**SMALL))
     prune(model, 0.9)
