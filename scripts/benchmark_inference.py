@@ -13,11 +13,10 @@ import argparse
 from pathlib import Path
 
 from audio_lottery.cli import run
-from audio_lottery.commands.bench import add_options, load_subject, print_profile
+from audio_lottery.commands.bench import add_options, load_subject, print_profile, settings_of
 from audio_lottery.report.inference import check_plot_path, format_break_even, format_comparison, plot_comparison
 from audio_lottery.sparse.benchmark import (
     PATTERNS,
-    BenchmarkSettings,
     break_even,
     compare_sparsities,
     wav2vec2_base,
@@ -38,16 +37,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time against sparsity: .png or .svg")
     parser.add_argument("--break-even", action="store_true", help="also: from which sparsity on single layers pay")
     options = parser.parse_args()
-    settings = BenchmarkSettings(
-        seconds=tuple(options.seconds),
-        sparsities=tuple(options.sparsities),
-        patterns=tuple(options.patterns),
-        runtimes=tuple(options.runtimes),
-        repeats=options.repeats,
-        threads=options.threads,
-        seed=options.seed,
-    )
-    settings.check()
+    settings = settings_of(options)
     if options.plot is not None:
         check_plot_path(options.plot)
     subject = wav2vec2_base(options.seed) if options.model is None else load_subject(options.model, options.seed)

@@ -2,7 +2,9 @@
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,14 +38,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder (also with model.sparse.safetensors) or Hub id")
     add_options(parser, seconds=[10.0])
     options = parser.parse_args(arguments)
-    settings = BenchmarkSettings(
-        seconds=tuple(options.seconds),
-        runtimes=tuple(options.runtimes),
-        repeats=options.repeats,
-        threads=options.threads,
-        seed=options.seed,
-    )
-    settings.check()
+    settings = settings_of(options)
     subject = load_subject(options.model, options.seed)
     outcome = compare_model(subject, settings)
     print(format_comparison(outcome))
@@ -66,6 +61,23 @@ def add_options(parser: argparse.ArgumentParser, seconds: list[float]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the audio and of the order of turns (default: 0)")
     parser.add_argument("--profile", action="store_true", help="also: where the time goes, and multiply-adds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
+
+
+def settings_of(options: argparse.Namespace) -> BenchmarkSettings:
+    """The parsed options that are settings of the benchmark, checked.
+
+    Raises:
+        ConfigError: see `BenchmarkSettings.check`.
+    """
+    known = {field.name for field in fields(BenchmarkSettings)}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(options).items()
+        if name in known
+    }
+    settings = BenchmarkSettings(**given)
+    settings.check()
+    return settings
 
 
 def load_subject(source: str, seed: int) -> Subject:

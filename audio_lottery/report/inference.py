@@ -1,12 +1,9 @@
 """What an inference benchmark found: tables for people, a figure of time against sparsity."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,10 +12,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.report.columns import format_columns
-from audio_lottery.report.plots import _COLOURS, _FORMATS, _MARKERS, _STYLE
+from audio_lottery.report.style import COLOURS, FORMATS, MARKERS, project_style, save_figure
 from audio_lottery.sparse.benchmark import PATTERNS, RUNTIME_NAMES, BreakEven, Macs, Outcome
 from audio_lottery.sparse.benchmark.settings import DENSE
-from audio_lottery.storage import write_bytes
 
 Row = Mapping[str, Any]
 
@@ -110,8 +106,8 @@ def check_plot_path(path: Path) -> None:
     Raises:
         ConfigError: the suffix is neither .png nor .svg.
     """
-    if path.suffix.removeprefix(".") not in _FORMATS:
-        raise ConfigError(f"--plot {path}: pictures are written as {' or '.join('.' + name for name in _FORMATS)}")
+    if path.suffix.removeprefix(".") not in FORMATS:
+        raise ConfigError(f"--plot {path}: pictures are written as {' or '.join('.' + name for name in FORMATS)}")
 
 
 def plot_comparison(rows: Sequence[Row], path: Path, title: str) -> None:
@@ -130,11 +126,8 @@ def plot_comparison(rows: Sequence[Row], path: Path, title: str) -> None:
     check_plot_path(path)
     if not rows:
         raise RunError(f"nothing to draw in {path}: the benchmark has no rows")
-    suffix = path.suffix.removeprefix(".")
-    with matplotlib.style.context(["default", _STYLE]):
-        buffer = io.BytesIO()
-        _draw(rows, title).savefig(buffer, format=suffix, **_FORMATS[suffix])
-    write_bytes(path, buffer.getvalue())
+    with project_style():
+        save_figure(_draw(rows, title), path)
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -239,10 +232,10 @@ def _draw_line(axes: Axes, name: str, rows: Sequence[Row]) -> None:
         medians,
         yerr=spread,
         label=name,
-        color=_COLOURS[3 + place] if ours else _COLOURS[RUNTIME_NAMES.index(first["runtime"])],
+        color=COLOURS[3 + place] if ours else COLOURS[RUNTIME_NAMES.index(first["runtime"])],
         linestyle=_DASHES[first["precision"]],
         linewidth=1.9 if ours else 1.2,
-        marker=_MARKERS[place] if ours else None,
+        marker=MARKERS[place] if ours else None,
         markersize=5,
         elinewidth=0.7,
         capsize=1.5,

@@ -4,16 +4,12 @@ Drawn with matplotlib's objects and not with pyplot, whose global state would in
 same rows give the same bytes, so a figure changes in version control only when a number changes.
 """
 
-import io
 import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import matplotlib
-import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -22,25 +18,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from audio_lottery.errors import RunError
+from audio_lottery.report.style import COLOURS, FORMATS, MARKERS, project_style, save_figure
 from audio_lottery.report.tables import HIGH, LOW, SUITE_PREFIX, Row, noisy_suites, plain_number
-from audio_lottery.storage import write_bytes
 
-# Okabe and Ito's colours, which people with colour-blindness can tell apart; the yellow is too pale for lines.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _GREY = "#555555"
 _DASHES = (0, (4, 3))
-
-_STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    # Letters as outlines: the same picture on machines without the font.
-    "svg.fonttype": "path",
-    # Without a salt the ids in an SVG are random.
-    "svg.hashsalt": "audio_lottery",
-}
 
 # The least distance between neighbouring labels: on the x axis as a share of it, at the curves' ends in points.
 _TICK_SHARE = 0.055
@@ -94,19 +76,10 @@ def plot_curve(rows: Sequence[Row], path_stem: Path, title: str) -> None:
     lines = curves(rows)
     if not lines:
         raise RunError(f"nothing to draw in {path_stem}: no round has a test WER yet; let a round finish first")
-    with matplotlib.style.context(["default", _STYLE]):
+    with project_style():
         figure = _draw(lines, title)
-        for suffix, options in _FORMATS.items():
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, **options)
-            write_bytes(path_stem.with_name(f"{path_stem.name}.{suffix}"), buffer.getvalue())
-
-
-# Neither the date nor the version of matplotlib belongs in the file: it would differ for the same numbers.
-_FORMATS: dict[str, dict[str, Any]] = {
-    "png": {"dpi": 160, "metadata": {"Software": None}},
-    "svg": {"metadata": {"Date": None, "Creator": None}},
-}
+        for suffix in FORMATS:
+            save_figure(figure, path_stem.with_name(f"{path_stem.name}.{suffix}"))
 
 
 def _curve(name: str, key: str, rows: Sequence[Row]) -> Curve:
@@ -128,7 +101,7 @@ def _draw(lines: Sequence[Curve], title: str) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for index, curve in enumerate(lines):
-        _draw_curve(axes, curve, _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)])
+        _draw_curve(axes, curve, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
     _remaining_axis(axes, [x for curve in lines for x in curve.remaining])
     axes.margins(y=0.08)
     axes.set_ylabel("WER on test (%)")
@@ -204,7 +177,7 @@ def _label_ends(figure: Figure, axes: Axes, lines: Sequence[Curve]) -> None:
             xytext=(9, target - height),
             textcoords="offset points",
             verticalalignment="center",
-            color=_COLOURS[index % len(_COLOURS)],
+            color=COLOURS[index % len(COLOURS)],
             fontweight="bold",
             fontsize=9.5,
             annotation_clip=False,

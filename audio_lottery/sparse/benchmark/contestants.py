@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from audio_lottery.sparse.benchmark.subject import Logits
 
@@ -129,9 +130,34 @@ def _export(model: Logits, inputs: Tensor, folder: Path) -> Path:
     if not path.exists():
         with _quiet(), torch.no_grad():
             torch.onnx.export(
-                model, (inputs,), path, input_names=["inputs"], output_names=["logits"], dynamo=True, verbose=False
+                plain(model),
+                (inputs,),
+                path,
+                input_names=["inputs"],
+                output_names=["logits"],
+                dynamo=True,
+                verbose=False,
             )
     return path
+
+
+def plain(model: Logits) -> Logits:
+    """A copy whose weights are stored as they are used.
+
+    Of the weight norm of a positional convolution the exporter makes nodes that compute the weight anew in every call,
+    and ONNX Runtime's quantisation refuses such a convolution.
+    """
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if parametrize.is_parametrized(module):
+            names: Any = module.parametrizations
+            weights = {name: nn.Parameter(getattr(module, name).detach()) for name in names}
+            # not torch's remove_parametrizations: it changes the class, which the copy shares with the original
+            module.__class__ = parametrize.type_before_parametrizations(module)
+            del module.parametrizations
+            for name, weight in weights.items():
+                module.register_parameter(name, weight)
+    return model
 
 
 def _onnx_session(path: Path, threads: int) -> Call:

@@ -35,9 +35,9 @@ F = np.float32
 # Rows and vectors of the register block: 16 sums, 2 vectors and a broadcast fit 32 registers, half of them 16.
 ROWS = 8 if WIDTH == 16 else 4
 _VECTORS = 2
-_BLOCK = _VECTORS * WIDTH
+BLOCK = _VECTORS * WIDTH
 # Floats of scratch that a call of `attend` needs: scores of a tile's keys, and the weighted sums of a head.
-SCRATCH = FRAMES * _BLOCK
+SCRATCH = FRAMES * BLOCK
 
 
 def outer(lanes, accumulate):
@@ -94,6 +94,36 @@ def outer(lanes, accumulate):
 _outer = outer(LANES, lambda builder, total, a, b: fma_lanes(builder, a, b, total))
 
 
+@njit(inline="always")
+def peak(scratch, count, lanes, top):
+    """The largest score of each query so far: of ``top`` and of ``count`` keys."""
+    for j in range(count):
+        top = maximum(top, load(scratch, j * BLOCK + lanes))
+    return top
+
+
+@njit(inline="always")
+def rescale(scratch, size, factor0, factor1):
+    """Weighted sums made with a smaller maximum, times e^(that maximum - the new one)."""
+    for feature in range(size):
+        place = SCRATCH + feature * BLOCK
+        store(scratch, place, multiply(load(scratch, place), factor0))
+        store(scratch, place + WIDTH, multiply(load(scratch, place + WIDTH), factor1))
+
+
+@njit(inline="always")
+def finish(scratch, size, sum0, sum1, out, target, both):
+    """Weighted sums divided by the sums of the weights, to the output; ``both``: the second vector too."""
+    scale0 = divide(splat(F(1.0)), sum0)
+    scale1 = divide(splat(F(1.0)), sum1)
+    for feature in range(size):
+        place = SCRATCH + feature * BLOCK
+        row = target + feature * FRAMES
+        store(out, row, multiply(load(scratch, place), scale0))
+        if both:
+            store(out, row + WIDTH, multiply(load(scratch, place + WIDTH), scale1))
+
+
 @njit(nogil=True, cache=True)
 def attend(qkv, query, key, value, tile_step, keys, size, out, target, scratch, vectors):
     """One head's attention for the queries of one tile.
@@ -134,31 +164,25 @@ def attend(qkv, query, key, value, tile_step, keys, size, out, target, scratch, 
                     FRAMES,
                     size,
                     scratch,
-                    j * _BLOCK,
-                    _BLOCK,
+                    j * BLOCK,
+                    BLOCK,
                     False,
                 )
-            new0 = top0
-            new1 = top1
-            for j in range(count):
-                new0 = maximum(new0, load(scratch, j * _BLOCK))
-                new1 = maximum(new1, load(scratch, j * _BLOCK + WIDTH))
+            new0 = peak(scratch, count, 0, top0)
+            new1 = peak(scratch, count, WIDTH, top1)
             old0 = exp(subtract(top0, new0))
             old1 = exp(subtract(top1, new1))
             sum0 = multiply(sum0, old0)
             sum1 = multiply(sum1, old1)
             for j in range(count):
-                e0 = exp(subtract(load(scratch, j * _BLOCK), new0))
-                e1 = exp(subtract(load(scratch, j * _BLOCK + WIDTH), new1))
+                e0 = exp(subtract(load(scratch, j * BLOCK), new0))
+                e1 = exp(subtract(load(scratch, j * BLOCK + WIDTH), new1))
                 sum0 = add(sum0, e0)
                 sum1 = add(sum1, e1)
-                store(scratch, j * _BLOCK, e0)
-                store(scratch, j * _BLOCK + WIDTH, e1)
+                store(scratch, j * BLOCK, e0)
+                store(scratch, j * BLOCK + WIDTH, e1)
             if started:
-                for feature in range(size):
-                    place = SCRATCH + feature * _BLOCK
-                    store(scratch, place, multiply(load(scratch, place), old0))
-                    store(scratch, place + WIDTH, multiply(load(scratch, place + WIDTH), old1))
+                rescale(scratch, size, old0, old1)
             for feature in range(0, size, ROWS):
                 _outer(
                     qkv,
@@ -167,21 +191,14 @@ def attend(qkv, query, key, value, tile_step, keys, size, out, target, scratch, 
                     1,
                     scratch,
                     0,
-                    _BLOCK,
+                    BLOCK,
                     count,
                     scratch,
-                    SCRATCH + feature * _BLOCK,
-                    _BLOCK,
+                    SCRATCH + feature * BLOCK,
+                    BLOCK,
                     started,
                 )
             started = True
             top0 = new0
             top1 = new1
-        scale0 = divide(splat(F(1.0)), sum0)
-        scale1 = divide(splat(F(1.0)), sum1)
-        for feature in range(size):
-            place = SCRATCH + feature * _BLOCK
-            row = target + feature * FRAMES + lanes
-            store(out, row, multiply(load(scratch, place), scale0))
-            if part + 1 < vectors:
-                store(out, row + WIDTH, multiply(load(scratch, place + WIDTH), scale1))
+        finish(scratch, size, sum0, sum1, out, target + lanes, part + 1 < vectors)

@@ -8,29 +8,24 @@ import numpy as np
 from numba import njit, types
 from numba.core.extending import intrinsic
 
-from audio_lottery.sparse.kernels.attention import ROWS, SCRATCH, outer
+from audio_lottery.sparse.kernels.attention import BLOCK, ROWS, SCRATCH, finish, outer, peak, rescale
 from audio_lottery.sparse.kernels.half import WHOLE, dot_lanes, pair_lanes, row_pairs
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import (
     WIDTH,
     add,
     data_pointer,
-    divide,
     even_lanes,
     exp,
     load,
-    maximum,
     multiply,
     odd_lanes,
     splat,
-    store,
     store_lanes,
     subtract,
 )
 
 F = np.float32
-_BLOCK = 2 * WIDTH
-
 _outer = outer(WHOLE, dot_lanes)
 
 
@@ -53,7 +48,7 @@ def halve_projections(joined, origin, features, out, target, vectors):
     read = origin + 2 * features * FRAMES
     write = target + features * FRAMES
     for _ in range(features):
-        for part in range(0, vectors * WIDTH, _BLOCK):
+        for part in range(0, vectors * WIDTH, BLOCK):
             a = load(joined, read + part)
             b = load(joined, read + part + WIDTH)
             _store_pair(even_lanes(a, b), odd_lanes(a, b), out, write + part // 2)
@@ -79,7 +74,7 @@ def attend_half(pairs, query, key, value, tile_step, keys, size, out, target, sc
         weights: int32, `SCRATCH` / 2 of this thread's own.
         vectors: vectors of queries in the tile, even.
     """
-    for lanes in range(0, vectors * WIDTH, _BLOCK):
+    for lanes in range(0, vectors * WIDTH, BLOCK):
         top0 = splat(F(-3e38))
         top1 = splat(F(-3e38))
         sum0 = splat(F(0.0))
@@ -92,47 +87,35 @@ def attend_half(pairs, query, key, value, tile_step, keys, size, out, target, sc
             shift = tile * tile_step
             for j in range(0, count, ROWS):
                 _outer(
-                    pairs, key + shift + j, 1, FRAMES, pairs, query + lanes, FRAMES, size // 2, scratch, j * _BLOCK,
-                    _BLOCK, False,
+                    pairs, key + shift + j, 1, FRAMES, pairs, query + lanes, FRAMES, size // 2, scratch, j * BLOCK,
+                    BLOCK, False,
                 )  # fmt: skip
-            new0 = top0
-            new1 = top1
-            for j in range(count):
-                new0 = maximum(new0, load(scratch, j * _BLOCK))
-                new1 = maximum(new1, load(scratch, j * _BLOCK + WIDTH))
+            new0 = peak(scratch, count, 0, top0)
+            new1 = peak(scratch, count, WIDTH, top1)
             old0 = exp(subtract(top0, new0))
             old1 = exp(subtract(top1, new1))
             sum0 = multiply(sum0, old0)
             sum1 = multiply(sum1, old1)
             for j in range(0, count, 2):
-                a0 = exp(subtract(load(scratch, j * _BLOCK), new0))
-                a1 = exp(subtract(load(scratch, j * _BLOCK + WIDTH), new1))
+                a0 = exp(subtract(load(scratch, j * BLOCK), new0))
+                a1 = exp(subtract(load(scratch, j * BLOCK + WIDTH), new1))
                 b0 = splat(F(0.0))
                 b1 = splat(F(0.0))
                 if j + 1 < count:
-                    b0 = exp(subtract(load(scratch, (j + 1) * _BLOCK), new0))
-                    b1 = exp(subtract(load(scratch, (j + 1) * _BLOCK + WIDTH), new1))
+                    b0 = exp(subtract(load(scratch, (j + 1) * BLOCK), new0))
+                    b1 = exp(subtract(load(scratch, (j + 1) * BLOCK + WIDTH), new1))
                 sum0 = add(sum0, add(a0, b0))
                 sum1 = add(sum1, add(a1, b1))
-                _store_pair(a0, b0, weights, j // 2 * _BLOCK)
-                _store_pair(a1, b1, weights, j // 2 * _BLOCK + WIDTH)
+                _store_pair(a0, b0, weights, j // 2 * BLOCK)
+                _store_pair(a1, b1, weights, j // 2 * BLOCK + WIDTH)
             if started:
-                for feature in range(size):
-                    place = SCRATCH + feature * _BLOCK
-                    store(scratch, place, multiply(load(scratch, place), old0))
-                    store(scratch, place + WIDTH, multiply(load(scratch, place + WIDTH), old1))
+                rescale(scratch, size, old0, old1)
             for feature in range(0, size, ROWS):
                 _outer(
-                    pairs, value + shift + feature * FRAMES // 2, FRAMES // 2, 1, weights, 0, _BLOCK, (count + 1) // 2,
-                    scratch, SCRATCH + feature * _BLOCK, _BLOCK, started,
+                    pairs, value + shift + feature * FRAMES // 2, FRAMES // 2, 1, weights, 0, BLOCK, (count + 1) // 2,
+                    scratch, SCRATCH + feature * BLOCK, BLOCK, started,
                 )  # fmt: skip
             started = True
             top0 = new0
             top1 = new1
-        scale0 = divide(splat(F(1.0)), sum0)
-        scale1 = divide(splat(F(1.0)), sum1)
-        for feature in range(size):
-            place = SCRATCH + feature * _BLOCK
-            row = target + feature * FRAMES + lanes
-            store(out, row, multiply(load(scratch, place), scale0))
-            store(out, row + WIDTH, multiply(load(scratch, place + WIDTH), scale1))
+        finish(scratch, size, sum0, sum1, out, target + lanes, True)

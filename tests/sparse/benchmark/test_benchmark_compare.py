@@ -9,7 +9,7 @@ from audio_lottery import pruning
 from audio_lottery.errors import ConfigError
 from audio_lottery.sparse.benchmark import BenchmarkSettings, Subject, compare_model, compare_sparsities, ours
 from audio_lottery.sparse.benchmark.agreement import compare
-from audio_lottery.sparse.benchmark.contestants import RUNTIMES, Runtime
+from audio_lottery.sparse.benchmark.contestants import RUNTIMES, Runtime, plain
 from audio_lottery.sparse.benchmark.settings import RUNTIME_NAMES
 from audio_lottery.sparse.benchmark.subject import wav2vec2_base
 from tests.sparse.benchmark.conftest import TINY, broken
@@ -51,6 +51,18 @@ def test_real_runtimes_compute_the_same_model(runtime: Runtime, subject: Subject
     if runtime.precision != "float32":  # or it would not be what it says
         assert agreement.largest > 1e-4
     assert all(parameter.dtype == torch.float32 for parameter in subject.model.parameters())
+
+
+def test_what_exporters_get_has_no_weight_norm_and_leaves_the_original_alone(subject: Subject) -> None:
+    original = subject.logits(subject.model)
+    inputs = subject.make_inputs(0.6)
+    with torch.inference_mode():
+        before = original(inputs)
+        exported = plain(original)
+        assert torch.equal(exported(inputs), before)
+        assert torch.equal(original(inputs), before)
+    assert any("parametrizations" in name for name in original.state_dict())
+    assert not any("parametrizations" in name for name in exported.state_dict())
 
 
 def test_rows_hold_the_promised_fields_first_and_repeat_dense_times(subject: Subject, stand_in) -> None:

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_lottery.sparse.kernels.attention import ROWS, SCRATCH, attend
+from audio_lottery.sparse.kernels.attention_half import attend_half, halve_projections
+from audio_lottery.sparse.kernels.half import HAS_BF16_DOT
 from audio_lottery.sparse.kernels.rows import FRAMES, VECTORS
 from audio_lottery.sparse.kernels.vector import WIDTH
 
@@ -14,31 +16,50 @@ key_counts = st.lists(
 )
 
 
-def check(keys, size, vectors, number, scale=1.0, shift=0.0, heads=2, tolerance=2e-5):
-    """One head's output for the queries of tile ``number``, compared."""
-    keys = np.array(keys, np.int64)
-    random = np.random.default_rng(0)
-    step = 3 * heads * size * FRAMES
-    qkv = random.normal(0, scale, keys.size * step).astype(np.float32)
-    qkv.reshape(keys.size, 3, heads, size, FRAMES)[:, 1] += np.float32(shift)
-    head = heads - 1
-    row = head * size * FRAMES
-    third = heads * size * FRAMES
-    out = np.full(keys.size * third, -777, np.float32)
-    scratch = np.full(SCRATCH + size * 2 * WIDTH, np.nan, np.float32)
-    target = number * third + row
-    attend(
-        qkv, number * step + row, third + row, 2 * third + row, step, keys, size, out, target, scratch, vectors
-    )  # fmt: skip
-    parts = qkv.astype(np.float64).reshape(keys.size, 3, heads, size, FRAMES)[:, :, head]
-    frames = vectors * WIDTH
+def reference(qkv, keys, head, number, frames):
+    """Softmax attention of one head for the first ``frames`` queries of tile ``number``, in float64.
+
+    Args:
+        qkv: [tiles, 3, heads, size, FRAMES].
+        keys: frames of each tile that may be attended to.
+        head: which.
+        number: see above.
+        frames: see above.
+
+    Returns:
+        [size, frames] float32.
+    """
+    parts = qkv[:, :, head].astype(np.float64)
     k = np.concatenate([part[1, :, :count] for part, count in zip(parts, keys, strict=True)], 1)
     v = np.concatenate([part[2, :, :count] for part, count in zip(parts, keys, strict=True)], 1)
     scores = parts[number, 0, :, :frames].T @ k
     weights = np.exp(scores - scores.max(1, keepdims=True))
-    expected = (v @ (weights / weights.sum(1, keepdims=True)).T).astype(np.float32)
+    return (v @ (weights / weights.sum(1, keepdims=True)).T).astype(np.float32)
+
+
+def projections(tiles, heads, size, scale=1.0):
+    """Random queries, keys and values, [tiles, 3, heads, size, FRAMES]."""
+    return np.random.default_rng(0).normal(0, scale, (tiles, 3, heads, size, FRAMES)).astype(np.float32)
+
+
+def check(keys, size, vectors, number, scale=1.0, shift=0.0, heads=2, tolerance=2e-5):
+    """One head's output for the queries of tile ``number``, compared."""
+    qkv = projections(len(keys), heads, size, scale)
+    qkv[:, 1] += np.float32(shift)
+    step = 3 * heads * size * FRAMES
+    head = heads - 1
+    row = head * size * FRAMES
+    third = heads * size * FRAMES
+    out = np.full(len(keys) * third, -777, np.float32)
+    scratch = np.full(SCRATCH + size * 2 * WIDTH, np.nan, np.float32)
+    target = number * third + row
+    attend(
+        qkv.ravel(), number * step + row, third + row, 2 * third + row, step, np.array(keys, np.int64), size, out,
+        target, scratch, vectors,
+    )  # fmt: skip
+    frames = vectors * WIDTH
     found = out[target : target + size * FRAMES].reshape(size, FRAMES)
-    np.testing.assert_allclose(found[:, :frames], expected, rtol=2e-4, atol=tolerance)
+    np.testing.assert_allclose(found[:, :frames], reference(qkv, keys, head, number, frames), rtol=2e-4, atol=tolerance)
     found[:, :frames] = -777
     assert (out == -777).all()
 
@@ -68,3 +89,44 @@ def test_large_scores_do_not_overflow():
     # scores of some hundreds have four digits after the point
     check([FRAMES, 21], 64, 2, 0, scale=4.0, tolerance=1e-3)
     check([FRAMES, 21], 64, 2, 0, shift=30.0, tolerance=1e-3)
+
+
+def rounded(values):
+    """float32 rounded to bfloat16, to nearest even."""
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).view(np.float32)
+
+
+def check_half(keys, size, vectors, number, heads=2):
+    """`check` for factors in bfloat16: the reference sees the factors as rounded, its softmax's weights are not."""
+    qkv = projections(len(keys), heads, size)
+    third = heads * size * FRAMES
+    share = 3 * third // 2
+    pairs = np.full(len(keys) * share, -1, np.int32)
+    for tile in range(len(keys)):
+        halve_projections(qkv.ravel(), tile * 3 * third, heads * size, pairs, tile * share, VECTORS)
+    row = (heads - 1) * size * FRAMES
+    target = number * third + row
+    out = np.full(len(keys) * third, -777, np.float32)
+    scratch = np.full(SCRATCH + size * 2 * WIDTH, np.nan, np.float32)
+    weights = np.full(SCRATCH // 2, -1, np.int32)
+    attend_half(
+        pairs, number * share + row // 2, third // 2 + row // 2, third + row // 2, share, np.array(keys, np.int64),
+        size, out, target, scratch, weights, vectors,
+    )  # fmt: skip
+    frames = vectors * WIDTH
+    found = out[target : target + size * FRAMES].reshape(size, FRAMES)
+    expected = reference(rounded(qkv), keys, heads - 1, number, frames)
+    # a weight is within 2^-9 of itself, so an output is within 2^-9 of the largest value that it averages
+    np.testing.assert_allclose(found[:, :frames], expected, rtol=0, atol=np.abs(qkv[:, 2]).max() * 2.0**-9)
+    found[:, :frames] = -777
+    assert (out == -777).all()
+
+
+@pytest.mark.skipif(not HAS_BF16_DOT, reason="this CPU has no AVX512-BF16")
+@given(key_counts, st.sampled_from([ROWS, 3 * ROWS, 64]), st.sampled_from(range(2, VECTORS + 1, 2)), st.data())
+@settings(max_examples=60, deadline=None)
+def test_attention_in_bfloat16_equals_softmax_of_rounded_factors(keys, size, vectors, data):
+    if not any(keys):
+        keys[data.draw(st.integers(0, len(keys) - 1))] = 1
+    check_half(keys, size, vectors, data.draw(st.integers(0, len(keys) - 1)))
