@@ -68,15 +68,16 @@ def unpack(tile, origin, features, frames, out, first, stride, column):
 
 
 @njit(nogil=True, cache=True)
-def pack_phases(source, origin, channels, length, begin, stride, count, tile, row):
+def pack_phases(source, origin, channels, pitch, length, begin, stride, count, tile, row):
     """Frames ``begin``, ``begin + 1`` … of [channels, length] to a tile [channels, stride phases, row].
 
     Element j of phase p is frame ``begin + j·stride + p``, zero outside the signal.
 
     Args:
-        source: flat; channel c begins at ``origin + c·length``.
+        source: flat; channel c begins at ``origin + c·pitch``.
         origin: see above.
         channels: see above.
+        pitch: see above.
         length: frames of the signal.
         begin: first frame, negative within the padding.
         stride: of the convolution.
@@ -89,7 +90,7 @@ def pack_phases(source, origin, channels, length, begin, stride, count, tile, ro
     if begin >= 0 and stride <= 2:
         inside = max(min(count, (length - begin) // stride), 0) // WIDTH * WIDTH
     for channel in range(channels):
-        start = origin + channel * length + begin
+        start = origin + channel * pitch + begin
         target = channel * stride * row
         if stride == 1:
             for position in range(0, inside, WIDTH):
@@ -103,7 +104,7 @@ def pack_phases(source, origin, channels, length, begin, stride, count, tile, ro
         for phase in range(stride):
             for position in range(inside, count):
                 frame = begin + position * stride + phase
-                value = source[origin + channel * length + frame] if 0 <= frame < length else 0.0
+                value = source[origin + channel * pitch + frame] if 0 <= frame < length else 0.0
                 tile[target + phase * row + position] = value
 
 

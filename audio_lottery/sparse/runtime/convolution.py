@@ -110,14 +110,7 @@ class SparseConv1d(Accelerated):
             self.run(input_array(x, "a sparse convolution"), x.shape[-1], out.numpy().reshape(-1), frames)
         return out
 
-    def run(
-        self,
-        source: np.ndarray,
-        length: int,
-        target: np.ndarray,
-        frames: int,
-        fill: Callable[[int, int, np.ndarray], None] | None = None,
-    ) -> None:
+    def run(self, source: np.ndarray, length: int, target: np.ndarray, frames: int) -> None:
         """All tiles of a batch.
 
         Args:
@@ -125,37 +118,65 @@ class SparseConv1d(Accelerated):
             length: see above.
             target: [batch, channels, frames], flat.
             frames: see above.
-            fill: ``fill(begin, needed, tile)`` writes the input from frame ``begin`` on, for a single item whose input
-                is nowhere in memory; ``source`` is not read then.
         """
         widths = tile_widths(frames, FRAMES, 2 * WIDTH)
-        size = self.in_channels * self.stride * self.row
-        rows = self.out_channels if self.norm else min(_ROWS, self.out_channels)
-        batch = source.size // (self.in_channels * length) if fill is None else 1
+        batch = source.size // (self.in_channels * length)
 
         def work(number: int, scratch: np.ndarray) -> None:
             item, tile_number = divmod(number, len(widths))
-            first, count = tile_number * widths[0], widths[tile_number]
-            vectors = whole(count, 2 * WIDTH) // WIDTH
-            tile, result = scratch[:size], scratch[size:]
-            needed = vectors * WIDTH + self.count - FRAMES
-            begin = first * self.stride - self.padding[0]
-            origin = item * self.in_channels * length
-            if fill is None:
-                pack_phases(source, origin, self.in_channels, length, begin, self.stride, needed, tile, self.row)
-            else:
-                fill(begin, needed, tile)
-            operand = self.matrix.operand(tile, 0, self.in_channels * self.stride, vectors)
-            for row in range(0, self.out_channels, rows):
-                last = min(row + rows, self.out_channels)
-                self.matrix.multiply(operand, result, 0, rows=(row, last), vectors=vectors)
-                if self.norm is not None:
-                    layer_norm(result, 0, result, 0, rows, FRAMES, *self.norm, vectors)
-                activate(self.activation, result, 0, last - row, FRAMES, vectors)
-                where = (item * self.out_channels + row) * frames + first
-                copy_rows(result, 0, last - row, count, target, where, frames)
+            first = tile_number * widths[0]
+            origin, begin = item * self.in_channels * length, first * self.stride - self.padding[0]
 
-        each(work, batch * len(widths), size + rows * FRAMES, "convolutions")
+            def fill(needed: int, tile: np.ndarray) -> None:
+                pack_phases(
+                    source, origin, self.in_channels, length, length, begin, self.stride, needed, tile, self.row
+                )
+
+            self.tile(fill, target, item * self.out_channels * frames + first, frames, widths[tile_number], scratch)
+
+        each(work, batch * len(widths), self.scratch, "convolutions")
+
+    @property
+    def scratch(self) -> int:
+        """Float32 numbers of workspace that `tile` needs."""
+        return self.in_channels * self.stride * self.row + self._rows * FRAMES
+
+    @property
+    def _rows(self) -> int:
+        """Output rows that are computed before they are written out."""
+        return self.out_channels if self.norm else min(_ROWS, self.out_channels)
+
+    def tile(
+        self,
+        fill: Callable[[int, np.ndarray], None],
+        out: np.ndarray,
+        target: int,
+        pitch: int,
+        count: int,
+        scratch: np.ndarray,
+    ) -> None:
+        """One tile of the output.
+
+        Args:
+            fill: ``fill(needed, tile)`` writes the input, see `packing.pack_phases`: that many elements of each phase.
+            out: flat; channel c is written from ``target + c·pitch`` on.
+            target: see above.
+            pitch: see above.
+            count: frames, at most `FRAMES`.
+            scratch: `scratch` numbers of this thread's own.
+        """
+        vectors = whole(count, 2 * WIDTH) // WIDTH
+        rows = self._rows
+        tile, result = scratch[: -rows * FRAMES], scratch[-rows * FRAMES :]
+        fill(vectors * WIDTH + self.count - FRAMES, tile)
+        operand = self.matrix.operand(tile, 0, self.in_channels * self.stride, vectors)
+        for row in range(0, self.out_channels, rows):
+            last = min(row + rows, self.out_channels)
+            self.matrix.multiply(operand, result, 0, rows=(row, last), vectors=vectors)
+            if self.norm is not None:
+                layer_norm(result, 0, result, 0, rows, FRAMES, *self.norm, vectors)
+            activate(self.activation, result, 0, last - row, FRAMES, vectors)
+            copy_rows(result, 0, last - row, count, out, target + row * pitch, pitch)
 
 
 def _padding(convolution: nn.Conv1d) -> tuple[int, int]:

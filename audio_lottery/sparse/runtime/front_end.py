@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,18 @@ from torch import Tensor, nn
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.elementwise import activate, layer_norm
 from audio_lottery.sparse.kernels.packing import pack_phases
-from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, VECTORS
+from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, VECTORS
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.convolution import SparseConv1d
 from audio_lottery.sparse.runtime.matrix import Places, SparseMatrix, compile_matrix
 from audio_lottery.sparse.runtime.modules import Accelerated, activation_name, bias_of, input_array, to_numpy
-from audio_lottery.sparse.runtime.threads import workspace
+from audio_lottery.sparse.runtime.threads import each, whole, workspace
+
+# Output frames that go through all layers before the next ones do: what lies between the layers stays in a cache.
+_FRAMES = 64
+
+# (first frame, elements of each phase, tile) to the tile filled
+Fill = Callable[[int, int, np.ndarray], None]
 
 
 class FrontEnd(Accelerated):
@@ -82,20 +89,54 @@ class FrontEnd(Accelerated):
             lengths.append(layer.frames(lengths[-1]))
         if min(lengths) < 1:
             raise ModelError(f"{length} samples are too few for a frame of the model's front end")
-        out = torch.empty(batch, self.layers[-1].out_channels, lengths[-1])
-        for item in range(batch):
-            fill = self.source.prepare(samples[item * length : (item + 1) * length], lengths[0])
-            source = np.empty(0, np.float32)
-            for number, layer in enumerate(self.layers):
-                frames = lengths[number + 1]
-                if number + 1 < len(self.layers):
-                    # two buffers take turns
-                    target = workspace(f"front end {number % 2}", layer.out_channels * frames)
-                else:
-                    target = out[item].numpy().reshape(-1)
-                layer.run(source, lengths[number], target, frames, fill=fill if number == 0 else None)
-                source = target
+        frames = lengths[-1]
+        out = torch.empty(batch, self.layers[-1].out_channels, frames)
+        fills = [self.source.prepare(samples[item * length : (item + 1) * length], lengths[0]) for item in range(batch)]
+        target = out.numpy().reshape(-1)
+        pieces = whole(whole(frames, _FRAMES) // _FRAMES, torch.get_num_threads())
+        width = whole(frames, pieces) // pieces
+        starts = range(0, frames, width)
+
+        def work(number: int, scratch: np.ndarray) -> None:
+            item, piece = divmod(number, len(starts))
+            first, last = starts[piece], min(starts[piece] + width, frames)
+            self._piece(fills[item], first, last, target, item * out[0].numel(), frames, scratch)
+
+        each(work, batch * len(starts), max(layer.scratch for layer in self.layers), "convolutions")
         return out
+
+    def _piece(
+        self, source: Fill, first: int, last: int, out: np.ndarray, target: int, pitch: int, scratch: np.ndarray
+    ) -> None:
+        """All layers for the frames ``first`` to ``last`` of the last one, whose channels are ``pitch`` apart."""
+        ranges = [(first, last)]
+        for layer in reversed(self.layers):
+            begin, end = ranges[0]
+            ranges.insert(0, (begin * layer.stride, (end - 1) * layer.stride + layer.taps))
+        fill = source
+        for number, layer in enumerate(self.layers):
+            begin, end = ranges[number + 1]
+            if number + 1 == len(self.layers):
+                result, origin, row = out, target + begin, pitch
+            else:
+                # two buffers take turns; rows begin on a cache line, and neighbours in different sets of the cache
+                row = whole(end - begin, 2 * WIDTH) + WIDTH
+                result, origin = workspace(f"front end {number % 2}", layer.out_channels * row), 0
+            for start in range(begin, end, FRAMES):
+                where, count = origin + start - begin, min(FRAMES, end - start)
+                layer.tile(partial(fill, start * layer.stride), result, where, row, count, scratch)
+            if number + 1 < len(self.layers):
+                fill = _reader(self.layers[number + 1], result, row, begin, end)
+
+
+def _reader(layer: SparseConv1d, source: np.ndarray, pitch: int, begin: int, end: int) -> Fill:
+    """What fills the tiles of ``layer`` from rows ``pitch`` apart that hold its input, frames ``begin`` to ``end``."""
+
+    def fill(first: int, needed: int, tile: np.ndarray) -> None:
+        channels, length = layer.in_channels, end - begin
+        pack_phases(source, 0, channels, pitch, length, first - begin, layer.stride, needed, tile, layer.row)
+
+    return fill
 
 
 class _Source:
@@ -123,7 +164,7 @@ class _Source:
             self.epsilon = float(norm.eps)
             self.gain, self.offset = to_numpy(norm.weight).astype(np.float64), to_numpy(norm.bias).astype(np.float64)
 
-    def prepare(self, signal: np.ndarray, frames: int) -> Callable[[int, int, np.ndarray], None]:
+    def prepare(self, signal: np.ndarray, frames: int) -> Fill:
         """The function that fills the tile of the second layer from its frame ``begin`` on."""
         matrices = self._fold(signal, frames) if self.folds else self.matrices
 
@@ -131,7 +172,7 @@ class _Source:
             vectors = -(-needed // WIDTH)
             samples = workspace("samples", self.step * self.wide)
             count = vectors * WIDTH + self.reach
-            pack_phases(signal, 0, 1, signal.size, begin * self.stride, self.step, count, samples, self.wide)
+            pack_phases(signal, 0, 1, 0, signal.size, begin * self.stride, self.step, count, samples, self.wide)
             for phase, matrix in enumerate(matrices):
                 for first in range(0, vectors, VECTORS):
                     now = min(VECTORS, vectors - first)

@@ -160,7 +160,7 @@ class Encoder(Accelerated):
         def begin(number: int, scratch: np.ndarray) -> None:
             vectors = whole(widths[number], 2 * WIDTH) // WIDTH
             place = number * step
-            pack_phases(signal, 0, size, frames, starts[number], 1, vectors * WIDTH, states[place:], FRAMES)
+            pack_phases(signal, 0, size, frames, frames, starts[number], 1, vectors * WIDTH, states[place:], FRAMES)
             if not self.before:
                 layer_norm(states, place, states, place, size, FRAMES, *self.norm, vectors)
             project(number, vectors, scratch, self.layers[0])

@@ -64,16 +64,18 @@ def test_copy_rows(frames, rows, origin, target, gap):
     st.integers(1, 6),
     st.integers(1, FRAMES),
     st.integers(0, 3),
+    st.integers(0, 20),
 )
 @settings(max_examples=120, deadline=None)
-def test_pack_phases(channels, length, begin, stride, count, origin):
-    signal = np.random.default_rng(0).normal(size=origin + channels * length).astype(np.float32)
+def test_pack_phases(channels, length, begin, stride, count, origin, gap):
+    pitch = length + gap
+    signal = np.random.default_rng(0).normal(size=origin + channels * pitch).astype(np.float32)
     row = whole(count) + WIDTH
     tile = np.full(channels * stride * row, UNTOUCHED)
-    pack_phases(signal, origin, channels, length, begin, stride, count, tile, row)
+    pack_phases(signal, origin, channels, pitch, length, begin, stride, count, tile, row)
     found = tile.reshape(channels, stride, row)
     frames = begin + np.arange(count)[None] * stride + np.arange(stride)[:, None]
     inside = (frames >= 0) & (frames < length)
-    expected = np.where(inside, signal[origin:].reshape(channels, length)[:, frames.clip(0, length - 1)], 0)
+    expected = np.where(inside, signal[origin:].reshape(channels, pitch)[:, frames.clip(0, length - 1)], 0)
     assert np.array_equal(found[:, :, :count], expected)
     assert (found[:, :, whole(count) :] == UNTOUCHED).all()
