@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from audio_lottery import pruning
-from audio_lottery.commands import bench
+from audio_lottery.commands import bench, compress
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ConfigError, ModelError
 from audio_lottery.models.ctc import load_recogniser
@@ -55,6 +55,17 @@ def test_a_sparse_folder(sparse_model: Path, stand_in: None, tmp_path: Path, cap
     printed = capsys.readouterr().out
     for words in ("80 % of the prunable weights are zero", "exclusive time by kind", "kernels", "multiply-adds"):
         assert words in printed
+
+
+def test_a_compact_folder_on_the_real_kernels(sparse_model: Path, tmp_path: Path) -> None:
+    compress.main([str(sparse_model), str(tmp_path / "compact")])
+    assert not (tmp_path / "compact" / "model.safetensors").exists()
+    bench.main([str(tmp_path / "compact"), *QUICK, "--profile", "--json", str(tmp_path / "rows.json")])
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    ours = {row["precision"]: row for row in rows if row["runtime"] == "audio_lottery"}
+    assert set(ours) == {"float32", "bfloat16"}
+    assert ours["float32"]["max_abs_difference"] <= 1e-4
+    assert all(row["sparsity"] == pytest.approx(0.8, abs=1e-3) for row in rows)
 
 
 @pytest.mark.parametrize(
