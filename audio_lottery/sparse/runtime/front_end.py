@@ -19,7 +19,7 @@ from audio_lottery.sparse.runtime.matrix import Places, SparseMatrix, compile_ma
 from audio_lottery.sparse.runtime.modules import Accelerated, activation_name, bias_of, input_array, to_numpy
 from audio_lottery.sparse.runtime.threads import each, whole, workspace
 
-# Output frames that go through all layers before the next ones do: what lies between the layers stays in a cache.
+# Output frames that go through all layers before the next ones do: what lies between the layers stays small.
 _FRAMES = 64
 
 # (first frame, elements of each phase, tile) to the tile filled
