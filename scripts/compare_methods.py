@@ -11,6 +11,7 @@ pruning and random tickets take the masks of the imp run of their seed.
 import argparse
 import csv
 import os
+import statistics
 import subprocess
 import sys
 from collections import Counter
@@ -96,11 +97,14 @@ def table(options: argparse.Namespace) -> str:
                 print(f"{method}, seed {seed}: not finished, left out", file=sys.stderr)
                 continue
             runs[method] += 1
+            # Round 0 of all is the dense model; the rounds of the dense control are dense too, and count as their mean.
+            once: dict[float, list[float]] = {}
             for row in rows:
-                # Round 0 of all is the dense model; the rounds of the dense control are dense too.
                 place = 100.0 if row["round"] == "0" else round(float(row["remaining_percent"]), 1)
                 if method != "dense" or row["round"] != "0":
-                    found.setdefault(method, {}).setdefault(place, []).append(100 * float(row["test_wer"]))
+                    once.setdefault(place, []).append(100 * float(row["test_wer"]))
+            for place, values in once.items():
+                found.setdefault(method, {}).setdefault(place, []).append(statistics.fmean(values))
     places = sorted({place for cells in found.values() for place in cells}, reverse=True)
     lines = ["| method | seeds | " + " | ".join(f"{place:g} %" for place in places) + " |"]
     lines.append("|---|" + "---:|" * (len(places) + 1))
