@@ -205,11 +205,11 @@ def _bfloat16_pairs(weight: np.ndarray) -> np.ndarray:
 
 
 def split_columns(
-    weight: np.ndarray, bias: np.ndarray | None, kernels: Sequence[str] = KERNELS["float32"], limit: int = MAX_INPUT
+    weight: np.ndarray, bias: np.ndarray | None, kernels: Sequence[str] = KERNELS["float32"]
 ) -> list[tuple[slice, SparseMatrix]]:
-    """A linear layer's matrix in pieces of at most ``limit`` columns; the bias is added by the first."""
+    """A linear layer's matrix in pieces of at most `MAX_INPUT` columns; the bias is added by the first."""
     columns = weight.shape[1]
-    pieces = whole(columns, limit) // limit
+    pieces = whole(columns, MAX_INPUT) // MAX_INPUT
     width = whole(whole(columns, pieces) // pieces, BLOCK_ROWS)  # pieces may be output rows of another matrix
     found = []
     for start in range(0, columns, width):

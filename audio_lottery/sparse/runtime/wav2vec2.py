@@ -23,7 +23,7 @@ from audio_lottery.sparse.kernels.packing import pack_phases, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.front_end import FrontEnd
-from audio_lottery.sparse.runtime.matrix import KERNELS, SparseMatrix, split_columns
+from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, compile_matrix, split_columns
 from audio_lottery.sparse.runtime.modules import Accelerated, activation_name, input_array, to_numpy
 from audio_lottery.sparse.runtime.positional import FourierConv1d
 from audio_lottery.sparse.runtime.threads import each, part, tile_widths, whole, workspace
@@ -250,13 +250,14 @@ def _compile_layer(layer: Any, kernels: Sequence[str]) -> _Layer:
     weights, biases = [to_numpy(part.weight) for part in parts], [to_numpy(part.bias) for part in parts]
     weights[0], biases[0] = weights[0] * np.float32(scale), biases[0] * np.float32(scale)
     inner, outer = layer.feed_forward.intermediate_dense, layer.feed_forward.output_dense
-    size = inner.in_features
+
+    def whole_matrix(weight: np.ndarray, bias: np.ndarray) -> SparseMatrix:
+        return compile_matrix(weight, Places.plain(weight.shape[1]), bias, kernels)
+
     return _Layer(
-        projections=split_columns(np.concatenate(weights), np.concatenate(biases), kernels, size)[0][1],
-        output=split_columns(to_numpy(attention.out_proj.weight), to_numpy(attention.out_proj.bias), kernels, size)[0][
-            1
-        ],
-        inner=split_columns(to_numpy(inner.weight), to_numpy(inner.bias), kernels, size)[0][1],
+        projections=whole_matrix(np.concatenate(weights), np.concatenate(biases)),
+        output=whole_matrix(to_numpy(attention.out_proj.weight), to_numpy(attention.out_proj.bias)),
+        inner=whole_matrix(to_numpy(inner.weight), to_numpy(inner.bias)),
         outer=split_columns(to_numpy(outer.weight), to_numpy(outer.bias), kernels),
         attention_norm=_norm(layer.layer_norm),
         final_norm=_norm(layer.final_layer_norm),
