@@ -16,6 +16,7 @@ from audio_lottery.data.text.processor import (
     build_processor,
 )
 from audio_lottery.data.text.steps import Step
+from audio_lottery.data.text.vocabulary import Vocabulary
 
 __all__ = [
     "DEFAULT_CHARACTERS",
@@ -27,6 +28,7 @@ __all__ = [
     "LabelEncoder",
     "Normalizer",
     "Step",
+    "Vocabulary",
     "build_processor",
     "check_vocabulary",
     "encode_labels",

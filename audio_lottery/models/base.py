@@ -1,0 +1,193 @@
+"""What a family of recognisers is to everything else: the contract, which knows no family.
+
+A *backbone* is a module together with what its numbers mean: how audio becomes inputs, how many frames come out, which
+transcripts fit, what the loss is, and how outputs become words. Data, training, evaluation and the search ask the
+backbone and nothing else; a new family is one file here and one line in `audio_lottery.models.load`
+(docs/extending.md).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from audio_lottery.config import ModelConfig, SpecAugmentConfig
+from audio_lottery.data.text import Vocabulary
+
+Inputs = dict[str, Tensor]
+"""What a module takes, named as transformers names it, padded: first dimension the utterances of the batch."""
+
+Features = Callable[[Sequence[np.ndarray]], Inputs]
+"""Audio of some utterances, float32 at 16 kHz, → inputs. Runs in loader workers: it pickles and draws nothing."""
+
+
+class Masking(Protocol):
+    """SpecAugment on the inputs of a module (Park et al. 2019, arXiv:1904.08779); pickles, for loader workers."""
+
+    def __call__(self, inputs: Inputs, samples: Tensor, rngs: Sequence[np.random.Generator]) -> Inputs:
+        """New inputs with masks over valid frames; the given ones stay as they are.
+
+        Args:
+            inputs: of one batch.
+            samples: [batch], samples of each utterance without padding.
+            rngs: one generator an utterance, so that its masks do not depend on its batch.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One way to read an utterance.
+
+    Attributes:
+        text: what was said, words separated by single spaces (greedy: exactly as the tokenizer writes it).
+        score: what hypotheses are ordered by: acoustic + lm_weight × lm + word_score × words.
+        acoustic: natural log-probability of the text: of its best path (greedy), or summed over the alignments that
+            the beam kept.
+        lm: log10 probability of the text and its end under the language model; 0 without one.
+    """
+
+    text: str
+    score: float
+    acoustic: float
+    lm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """What a module says of a batch, on the CPU: all that a search needs.
+
+    Attributes:
+        values: [batch, frames, ...] in float32: logits of CTC, encoder outputs of a transducer; or token ids.
+        frames: frames of each utterance without padding; what lies behind them means nothing.
+    """
+
+    values: Tensor
+    frames: list[int]
+
+
+class Backbone(ABC):
+    """A recogniser: a module, what feeds it and what reads it.
+
+    Attributes:
+        family: its name in the registry.
+        presets: models of the family that are small enough to name; preset → what `build` makes of it.
+        heads: regular expressions of parameter names: the layers that spell the output. They stay dense and are what
+            `ModelConfig.reset_head` draws anew.
+        module: what is trained, pruned, saved and accelerated.
+        processor: feature extractor and tokenizer, saved beside the module so that transformers finds them.
+        vocabulary: transcript → labels.
+    """
+
+    family: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    heads: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, module: PreTrainedModel, processor: Any, vocabulary: Vocabulary) -> None:
+        self.module = module
+        self.processor = processor
+        self.vocabulary = vocabulary
+
+    # -- making one ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def claims(cls, architecture: Any) -> bool:
+        """Whether a checkpoint with this transformers config is of the family."""
+
+    @classmethod
+    @abstractmethod
+    def build(cls, config: ModelConfig, seed: int) -> Self:
+        """The preset ``config.init``, all weights drawn by ``seed``.
+
+        Raises:
+            ModelError: an unknown field in ``config.overrides``, named.
+        """
+
+    @classmethod
+    @abstractmethod
+    def load(cls, config: ModelConfig, seed: int, *, trains: bool) -> Self:
+        """The checkpoint ``config.init``, a folder or Hub id, in float32.
+
+        Args:
+            config: which model.
+            seed: seed of the weights that the checkpoint does not bring.
+            trains: whether training follows, so that an output layer may be new.
+
+        Raises:
+            ModelError: it cannot be loaded whole; one line that names the file.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write what ``from_pretrained`` needs: weights, config, processor."""
+        self.module.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    # -- audio in -----------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def features(self) -> Features:
+        """From audio to inputs: the same for one utterance and in a batch, padding aside."""
+
+    @abstractmethod
+    def frames(self, samples: Tensor) -> Tensor:
+        """How many output frames an utterance of so many samples gives; 0 where it is too short for one.
+
+        Args:
+            samples: whole numbers, any shape.
+        """
+
+    @abstractmethod
+    def can_align(self, labels: Sequence[int], samples: int) -> bool:
+        """Whether a transcript fits into so many samples; what does not is never trained on."""
+
+    def masking(self, settings: SpecAugmentConfig) -> Masking | None:
+        """SpecAugment on the inputs; None where it is off, or where the module masks its hidden states itself."""
+        return None
+
+    @cached_property
+    def pads_exactly(self) -> bool:
+        """Whether, in evaluation mode, padding leaves an utterance's outputs unchanged. Found by trial, once."""
+        from audio_lottery.models.padding import pads_exactly
+
+        return pads_exactly(self)
+
+    # -- loss and words -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def loss(self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor]) -> Tensor:
+        """Negative log-likelihood of each utterance, [batch], float32; the caller divides by label counts and sums.
+
+        Args:
+            inputs: of one batch, on the module's device.
+            samples: [batch], samples of each utterance without padding, on the CPU.
+            labels: one 1-D tensor of label ids an utterance, on the CPU.
+        """
+
+    @abstractmethod
+    def emit(self, inputs: Inputs, samples: Tensor) -> Emission:
+        """The module's outputs for a batch, in evaluation mode; arguments as in `loss`.
+
+        An utterance that is too short for one frame has none.
+        """
+
+    @abstractmethod
+    def search(self, emission: Emission, beam: int = 1) -> list[list[Hypothesis]]:
+        """Hypotheses of every utterance, best first; runs on the CPU, safe in a thread beside `emit`.
+
+        Args:
+            emission: of one batch.
+            beam: hypotheses that are followed; 1 is greedy.
+        """
+
+    @property
+    def blank(self) -> int | None:
+        """Id of the CTC blank; None where emissions are not CTC logits, which language-model search needs."""
+        return None
