@@ -1,0 +1,39 @@
+"""The dense control: round k trains as long as rounds 0 to k of a search together, and prunes nothing."""
+
+from dataclasses import dataclass, replace
+
+from audio_lottery.config import PruningConfig, TrainingConfig
+from audio_lottery.lottery.methods.base import EvidenceSource, Method
+from audio_lottery.pruning import Mask
+
+
+@dataclass(frozen=True)
+class Dense(Method):
+    """θ, trained without a mask with the budget of a search."""
+
+    @classmethod
+    def problems(cls, settings: PruningConfig) -> list[str]:
+        """It starts from θ and takes no masks."""
+        if settings.ticket is None and settings.rewind == "theta":
+            return []
+        return ["pruning.control dense trains θ without a mask: no pruning.ticket, and pruning.rewind theta"]
+
+    def density(self, number: int, start: float = 1.0) -> float:
+        """That of round 0."""
+        return start
+
+    def mask(self, number: int, evidence: EvidenceSource) -> Mask:
+        """The mask of round 0."""
+        return super().mask(0, evidence) if number == 0 else self.start_mask
+
+    def training(self, number: int, training: TrainingConfig) -> TrainingConfig:
+        """As long as rounds 0 to ``number`` together."""
+        steps, epochs = training.max_steps, training.epochs
+        return replace(
+            training,
+            max_steps=None if steps is None else steps * (number + 1),
+            epochs=None if epochs is None else epochs * (number + 1),
+        )
+
+    def rehearse(self, rounds: int) -> None:
+        """Nothing is pruned."""

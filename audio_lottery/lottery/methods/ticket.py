@@ -1,0 +1,67 @@
+"""Masks of another run: transfer of a ticket, and its random controls."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from audio_lottery import pruning
+from audio_lottery.config import PruningConfig
+from audio_lottery.errors import RunError
+from audio_lottery.lottery.methods.base import EvidenceSource, Method
+from audio_lottery.lottery.run_folder import RunFolder
+from audio_lottery.models.load import load_folder
+from audio_lottery.pruning import Mask
+from audio_lottery.storage import is_sealed, write_json
+
+Control = Callable[[Mask, int, str, Mask], Mask]
+"""(ticket's mask, seed, pattern, mask of the round before) → the mask of the control."""
+
+CONTROLS: dict[str, Control] = {
+    "none": lambda mask, seed, pattern, previous: mask,
+    "random_layers": lambda mask, seed, pattern, previous: pruning.random_like(mask, seed, pattern, previous),
+    "random_uniform": lambda mask, seed, pattern, previous: pruning.random_uniform(mask, seed),
+    "shuffled": lambda mask, seed, pattern, previous: pruning.shuffled(mask, seed),
+}
+
+
+@dataclass(frozen=True)
+class Ticket(Method):
+    """Round k has the mask of round k of ``pruning.ticket``, or a random one like it."""
+
+    trains_before_pruning = True
+
+    @classmethod
+    def problems(cls, settings: PruningConfig) -> list[str]:
+        """The masks are given: no method makes them."""
+        if settings.method == "imp":
+            return super().problems(settings)
+        return ["pruning.ticket brings its masks: pruning.method must be imp"]
+
+    def source(self, number: int) -> Path:
+        """The round before, for learning-rate rewinding."""
+        return self.folder.round(number - 1)
+
+    def mask(self, number: int, evidence: EvidenceSource) -> Mask:
+        """The mask of the other run's round, or its control.
+
+        Raises:
+            RunError: that run lacks the round.
+        """
+        other = RunFolder(Path(str(self.settings.ticket)).expanduser())
+        path = other.round(number)
+        if not is_sealed(path):
+            raise RunError(
+                f"pruning.ticket: {path} is not there or not finished; name a run with {number} rounds or more"
+            )
+        mask = Mask.load(path / "mask.safetensors")
+        mask.check_fits(load_folder(self.folder.theta).module)
+        scope = {"prunable": list(mask), "left_out": {}, "ticket": str(self.settings.ticket)}
+        write_json(self.folder.path / "scope.json", scope)
+        if number == 0:
+            return mask
+        previous = Mask.load(self.folder.round(number - 1) / "mask.safetensors")
+        control = CONTROLS[self.settings.control]
+        return control(mask, self.seed + 1000 * number, self.settings.pattern, previous)
+
+    def rehearse(self, rounds: int) -> None:
+        """Nothing is pruned here."""
