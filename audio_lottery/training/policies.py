@@ -7,12 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from accelerate import Accelerator
 from torch import nn
 
-from audio_lottery import pruning
-from audio_lottery.pruning import Enforcer, Mask
-from audio_lottery.training.processes import require_same
+from audio_lottery.pruning import Mask
 
 Prune = Callable[[nn.Module, float, Mask | None], Mask]
 """(model, density, among) → mask: a score, a pattern and an allocation, ready to use."""
@@ -30,22 +27,22 @@ class MaskPolicy(Protocol):
         """The mask before the first step."""
         ...
 
-    def held(self, mask: Mask) -> Mask | None:
+    def enforced(self, mask: Mask) -> Mask | None:
         """The mask whose pruned weights are held at zero from step to step while ``mask`` is the present one.
 
         Weights that it keeps and ``mask`` prunes train until they are pruned again; None lets all weights train.
         """
         ...
 
-    def due(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask | None:
+    def replacement(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask | None:
         """The mask that replaces ``mask`` before step ``step``; None leaves it."""
         ...
 
-    def final(self, step: int, total: int) -> bool:
+    def may_keep(self, step: int, total: int) -> bool:
         """Whether a model after ``step`` steps is as sparse as was asked, so that it may be kept."""
         ...
 
-    def settle(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask:
+    def at_evaluation(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask:
         """The mask that a model is evaluated and saved with after ``step`` steps."""
         ...
 
@@ -65,19 +62,19 @@ class Fixed:
         """The mask."""
         return self.mask
 
-    def held(self, mask: Mask) -> Mask | None:
+    def enforced(self, mask: Mask) -> Mask | None:
         """The mask."""
         return mask
 
-    def due(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask | None:
+    def replacement(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask | None:
         """Never another."""
         return None
 
-    def final(self, step: int, total: int) -> bool:
+    def may_keep(self, step: int, total: int) -> bool:
         """Always."""
         return True
 
-    def settle(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask:
+    def at_evaluation(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask:
         """The mask."""
         return mask
 
@@ -113,7 +110,7 @@ class Gradual:
         """The mask before pruning starts."""
         return self.start
 
-    def held(self, mask: Mask) -> Mask | None:
+    def enforced(self, mask: Mask) -> Mask | None:
         """The present mask: pruned weights stay zero."""
         return mask
 
@@ -124,7 +121,7 @@ class Gradual:
         initial = self.start.density()
         return self.density + (initial - self.density) * (1.0 - share) ** 3
 
-    def due(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask | None:
+    def replacement(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask | None:
         """A sparser mask among the present one, every ``every`` steps."""
         t0, t1 = self._span(total)
         if step < t0 or step > t1 or ((step - t0) % self.every and step != t1):
@@ -132,11 +129,11 @@ class Gradual:
         wanted = self.density_at(step, total)
         return self.prune(model, wanted, mask) if wanted < mask.density() else None
 
-    def final(self, step: int, total: int) -> bool:
+    def may_keep(self, step: int, total: int) -> bool:
         """From the last pruning on; ``step`` steps are done, and the pruning before step t1 comes with the next one."""
         return step > self._span(total)[1]
 
-    def settle(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask:
+    def at_evaluation(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask:
         """The present mask."""
         return mask
 
@@ -146,7 +143,7 @@ class Gradual:
 
 
 @dataclass(frozen=True)
-class Adjusting:
+class Repruned:
     """PARP: pruned weights are zero but go on training, and every n updates the model is pruned again.
 
     Source: Lai et al. 2021, "PARP: Prune, Adjust and Re-Prune for Self-Supervised Speech Recognition",
@@ -176,7 +173,7 @@ class Adjusting:
         """The mask of the model before it is trained."""
         return self.start
 
-    def held(self, mask: Mask) -> Mask | None:
+    def enforced(self, mask: Mask) -> Mask | None:
         """The mask of the warm start, if there is one: whatever it keeps trains."""
         return self.within
 
@@ -184,95 +181,16 @@ class Adjusting:
         """Density of the stage that ``step`` lies in."""
         return self.densities[min(len(self.densities) - 1, step * len(self.densities) // total)]
 
-    def due(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask | None:
+    def replacement(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask | None:
         """A new mask from all weights that may train, revived ones included."""
         if step == 0 or step % self.every:
             return None
         return self.prune(model, self.density_at(step, total), self.within)
 
-    def final(self, step: int, total: int) -> bool:
+    def may_keep(self, step: int, total: int) -> bool:
         """In the last stage."""
         return self.density_at(min(step, total - 1), total) == self.densities[-1]
 
-    def settle(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask:
+    def at_evaluation(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask:
         """A new mask: what has grown since the last pruning must not count as pruned."""
         return self.prune(model, self.density_at(min(step, total - 1), total), self.within)
-
-
-class MaskKeeper:
-    """Keeps the mask of one training on its model, as a policy says; without a policy it does nothing.
-
-    Args:
-        policy: which weights are kept; None trains dense.
-        model: the model.
-        accelerator: masks are compared between its processes.
-        total: steps of the training.
-    """
-
-    def __init__(self, policy: MaskPolicy | None, model: nn.Module, accelerator: Accelerator, total: int) -> None:
-        self._policy = policy
-        self._model = model
-        self._accelerator = accelerator
-        self._total = total
-        self._enforcer: Enforcer | None = None
-        self.mask: Mask | None = None
-
-    def start(self, mask: Mask | None) -> None:
-        """Begin with ``mask`` (from a checkpoint), or with the policy's first."""
-        if self._policy is not None:
-            self._put(mask if mask is not None else self._policy.first(self._model))
-
-    def before_step(self, step: int) -> None:
-        """Put the mask that is due before ``step`` on the model, the same on every process.
-
-        Raises:
-            RunError: processes made different masks.
-        """
-        if self._policy is None or self.mask is None:
-            return
-        mask = self._policy.due(step, self._total, self._model, self.mask)
-        if mask is not None:
-            require_same(self._accelerator, mask.sha256(), f"the mask before step {step}")
-            self._put(mask)
-            self._zero(mask)
-
-    def mask_gradients(self) -> None:
-        """After the backward pass, before clipping."""
-        if self._enforcer is not None:
-            self._enforcer.mask_gradients()
-
-    def mask_weights(self) -> None:
-        """After the optimiser's step."""
-        if self._enforcer is not None:
-            self._enforcer.mask_weights()
-
-    def before_evaluation(self, step: int) -> None:
-        """Make the model after ``step`` steps exactly as sparse as it claims to be.
-
-        Raises:
-            MaskError: a weight outside the mask is not zero.
-        """
-        if self._policy is None or self.mask is None:
-            return
-        self.mask = self._policy.settle(step, self._total, self._model, self.mask)
-        self._zero(self.mask)
-        pruning.check(self.mask, self._model)
-
-    def may_keep(self, step: int) -> bool:
-        """Whether the model after ``step`` steps is sparse enough to be the result."""
-        return self._policy is None or self._policy.final(step, self._total)
-
-    def _put(self, mask: Mask) -> None:
-        self.mask = mask
-        held = None if self._policy is None else self._policy.held(mask)
-        if held is None:
-            return
-        if self._enforcer is None:
-            self._enforcer = Enforcer(held, self._model)
-        elif self._enforcer.mask is not held:
-            self._enforcer.update(held)
-
-    def _zero(self, mask: Mask) -> None:
-        """Zero what trains although it is pruned; what is held at zero is left to the check."""
-        if self._policy is not None and self._policy.held(mask) is not mask:
-            pruning.apply(mask, self._model)

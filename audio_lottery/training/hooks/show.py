@@ -1,0 +1,52 @@
+"""What a person sees of a training: a progress bar, and a line for every evaluation."""
+
+import logging
+from typing import Any
+
+from tqdm import tqdm
+
+from audio_lottery.training.hook import Hook
+from audio_lottery.training.state import Training
+
+logger = logging.getLogger(__name__)
+
+
+class Show(Hook):
+    """Progress bar on every machine, lines of the main process."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def start(self, training: Training) -> None:
+        """An empty bar."""
+        hidden = not training.accelerator.is_local_main_process or None
+        self._bar = tqdm(total=training.total_steps, desc=training.stage.description, unit="step", disable=hidden)
+
+    def load(self, training: Training, folder: object) -> None:
+        """The steps that were done before."""
+        self._bar.initial = self._bar.n = training.progress.step
+        self._bar.refresh()
+
+    def after_step(self, training: Training) -> None:
+        """One step more."""
+        self._bar.update()
+
+    def after_evaluation(self, training: Training, best: bool) -> None:
+        """What the evaluation gave."""
+        latest = training.progress.history[-1]
+        self._bar.set_postfix(loss=f"{training.loss:.3f}", dev_wer=f"{latest['wer']:.3f}")
+        if training.accelerator.is_main_process:
+            logger.info(
+                "%s: step %d/%d, loss %.3f, dev WER %.2f %%, CER %.2f %%%s",
+                training.stage.description,
+                training.progress.step,
+                training.total_steps,
+                training.loss,
+                100 * latest["wer"],
+                100 * latest["cer"],
+                " (best so far)" if best else "",
+            )
+
+    def finish(self, training: Training) -> None:
+        """The bar stays as it is."""
+        self._bar.close()

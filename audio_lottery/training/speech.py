@@ -1,0 +1,66 @@
+"""What a training hears: a filtered manifest as an endless sequence of batches."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from accelerate import Accelerator
+
+from audio_lottery.config import TrainingConfig
+from audio_lottery.data.batching import (
+    AudioTransform,
+    Batch,
+    Collator,
+    SpeechDataset,
+    TrainingBatches,
+    make_loader,
+)
+from audio_lottery.data.filters import TrainingData
+from audio_lottery.models.base import Backbone
+
+
+class TrainingSpeech:
+    """The batches of one process; a function of (seed, position), so a resumed training hears the same.
+
+    Args:
+        data: the filtered training set.
+        backbone: gives features and SpecAugment.
+        config: budget of a batch, SpecAugment and speeds.
+        seed: of the order and of SpecAugment.
+        accelerator: the processes that share the batches.
+        augment: changes the audio; None leaves it as it is.
+        num_workers: DataLoader workers.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        backbone: Backbone,
+        config: TrainingConfig,
+        seed: int,
+        accelerator: Accelerator,
+        *,
+        augment: AudioTransform | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        self.data = data
+        self._dataset = SpeechDataset(data.manifest, data.encode, augment)
+        self._collator = Collator(backbone.features, backbone.masking(config.specaugment), seed)
+        self._num_workers = num_workers
+        self._batches = TrainingBatches(
+            np.asarray(data.manifest["duration"]) / min(config.augment.speeds),
+            config.max_batch_seconds,
+            seed,
+            accelerator.process_index,
+            accelerator.num_processes,
+        )
+        self.micro_steps_per_epoch = len(self._batches.epoch(0))
+
+    def steps(self, config: TrainingConfig) -> int:
+        """Optimiser steps of a training, at least one."""
+        epochs = config.epochs or 0
+        return max(1, config.max_steps or round(epochs * self.micro_steps_per_epoch / config.accumulation_steps))
+
+    def from_position(self, position: int) -> Iterator[Batch]:
+        """The batches from micro-batch number ``position`` on, without end."""
+        order = self._batches.from_position(position)
+        return iter(make_loader(self._dataset, order, self._collator, self._num_workers))
