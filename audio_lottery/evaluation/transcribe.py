@@ -2,29 +2,28 @@
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
 
+from audio_lottery.config import EvaluationConfig
 from audio_lottery.data.batching import AudioTransform
-from audio_lottery.evaluation.decoding import Decoder, Hypothesis, greedy_decoder
+from audio_lottery.evaluation.decoding import Decoder, Hypothesis
 from audio_lottery.evaluation.forward import forward
-from audio_lottery.models.ctc import Recogniser
+from audio_lottery.models.base import Backbone
 
-# Batches that may wait for the decoder: enough to keep it busy, few enough to hold their logits.
+# Batches that may wait for the decoder: enough to keep it busy, few enough to hold what the model gave for them.
 _DECODE_BEHIND = 2
 
 
 def transcribe(
-    recogniser: Recogniser,
+    backbone: Backbone,
     manifest: Dataset,
     accelerator: Accelerator,
+    decoder: Decoder,
     *,
-    decoder: Decoder | None = None,
-    max_batch_seconds: float | None = None,
-    precision: Literal["no", "bf16"] = "no",
+    settings: EvaluationConfig,
     transform: AudioTransform | None = None,
     num_workers: int = 0,
     description: str = "transcribe",
@@ -34,23 +33,20 @@ def transcribe(
     Decoding runs in a thread beside the model. See `audio_lottery.evaluation.forward.forward` for the batching.
 
     Args:
-        recogniser: its model must be on ``accelerator.device``; left in evaluation mode.
+        backbone: its module must be on ``accelerator.device``; left in evaluation mode.
         manifest: rows to transcribe; none is dropped.
         accelerator: the rows are shared between its processes, and every process gets all hypotheses.
-        decoder: from logits to words; None decodes greedily.
-        max_batch_seconds: budget of padded audio of a batch; None suits the device.
-        precision: of the forward pass.
+        decoder: from emissions to words.
+        settings: budget of a batch and precision.
         transform: changes the audio (noise).
         num_workers: DataLoader workers.
         description: what the progress bar says.
     """
-    decode = decoder or greedy_decoder(recogniser)
     batches = forward(
-        recogniser,
+        backbone,
         manifest,
         accelerator,
-        max_batch_seconds=max_batch_seconds,
-        precision=precision,
+        settings=settings,
         transform=transform,
         num_workers=num_workers,
         description=description,
@@ -63,16 +59,11 @@ def transcribe(
         found.extend(zip(rows, future.result(), strict=True))
 
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
-        for rows, logits, frames in batches:
-            waiting.append((rows, pool.submit(decode, logits, frames)))
+        for rows, emission in batches:
+            waiting.append((rows, pool.submit(decoder, emission)))
             if len(waiting) > _DECODE_BEHIND:
                 collect()
         while waiting:
             collect()
     by_row = dict(gather_object(found) if accelerator.num_processes > 1 else found)
     return [by_row[row] for row in range(len(manifest))]
-
-
-def best_texts(hypotheses: list[list[Hypothesis]]) -> list[str]:
-    """The text of every first hypothesis; empty where the decoder found none."""
-    return [nbest[0].text if nbest else "" for nbest in hypotheses]

@@ -1,12 +1,69 @@
-"""Transcripts on disk: ``id<TAB>text`` files, and the ``hypotheses/<suite>.tsv`` of a run folder."""
+"""Transcripts, in memory and on disk: ``id<TAB>text`` files, and the ``hypotheses/<suite>.tsv`` of a run folder."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from audio_lottery.errors import TextError
+from audio_lottery.models.base import Hypothesis
+from audio_lottery.storage import write_bytes
 
 _COLUMNS = ("id", "reference", "hypothesis")
+
+
+@dataclass(frozen=True, slots=True)
+class Transcripts:
+    """What was said and what was recognised, before normalisation.
+
+    Attributes:
+        ids: utterance ids.
+        references: transcripts in the corpus's own spelling.
+        nbest: hypotheses of each utterance, best first.
+        speakers: speaker or talk of each utterance.
+        corpora: names of the corpora they come from, sorted.
+        seconds: audio in all.
+    """
+
+    ids: list[str]
+    references: list[str]
+    nbest: list[list[Hypothesis]]
+    speakers: list[str]
+    corpora: list[str]
+    seconds: float
+
+    @property
+    def hypotheses(self) -> list[str]:
+        """The best hypothesis of every utterance."""
+        return best_texts(self.nbest)
+
+    def write(self, path: Path) -> None:
+        """Write ``id, reference, hypothesis, speaker`` lines, tabs between, below a header.
+
+        Raises:
+            StorageError: the file could not be written.
+        """
+        rows = zip(self.ids, self.references, self.hypotheses, self.speakers, strict=True)
+        lines = ["id\treference\thypothesis\tspeaker"]
+        lines += ["\t".join(" ".join(field.split()) for field in row) for row in rows]
+        write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+
+def join(parts: Sequence[Transcripts]) -> Transcripts:
+    """One set of transcripts from those of several manifests."""
+    return Transcripts(
+        ids=[utterance_id for part in parts for utterance_id in part.ids],
+        references=[text for part in parts for text in part.references],
+        nbest=[hypotheses for part in parts for hypotheses in part.nbest],
+        speakers=[speaker for part in parts for speaker in part.speakers],
+        corpora=sorted({corpus for part in parts for corpus in part.corpora}),
+        seconds=sum(part.seconds for part in parts),
+    )
+
+
+def best_texts(hypotheses: list[list[Hypothesis]]) -> list[str]:
+    """The text of every first hypothesis; empty where the decoder found none."""
+    return [nbest[0].text if nbest else "" for nbest in hypotheses]
 
 
 @dataclass(frozen=True, slots=True)

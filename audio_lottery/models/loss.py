@@ -1,4 +1,4 @@
-"""The CTC loss, in float32, for every backbone that has one."""
+"""Losses in float32, for every backbone that has them."""
 
 from collections.abc import Sequence
 
@@ -33,3 +33,16 @@ def ctc_loss(logits: Tensor, frames: Tensor, labels: Sequence[Tensor], blank: in
         zero_infinity=True,
     )
     return losses.to(device)
+
+
+def per_label(losses: Tensor, labels: Sequence[Tensor]) -> Tensor:
+    """Loss of each utterance divided by its number of labels, summed over the batch.
+
+    The sum, and not the mean, so that micro-batches and processes add up to the mean over the whole batch exactly.
+
+    Args:
+        losses: [batch].
+        labels: one 1-D tensor of label ids per utterance.
+    """
+    counts = torch.tensor([len(label) for label in labels])
+    return (losses / counts.clamp(min=1).to(losses.device)).sum()

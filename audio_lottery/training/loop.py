@@ -17,6 +17,7 @@ from audio_lottery.config import TrainingConfig
 from audio_lottery.data.batching import Batch
 from audio_lottery.errors import ModelError
 from audio_lottery.models.base import Backbone
+from audio_lottery.models.loss import per_label
 from audio_lottery.training.checkpoint import load_checkpoint, restore, save_checkpoint, snapshot
 from audio_lottery.training.hook import Hook
 from audio_lottery.training.hooks.show import Show
@@ -65,10 +66,8 @@ class _LossModule(nn.Module):
         self._loss = backbone.loss
 
     def forward(self, inputs: dict[str, Tensor], samples: Tensor, labels: list[Tensor]) -> Tensor:
-        """Loss of each utterance divided by its number of labels, summed: micro-batches and processes add up."""
-        losses = self._loss(inputs, samples, labels)
-        counts = torch.tensor([len(label) for label in labels])
-        return (losses / counts.clamp(min=1).to(losses.device)).sum()
+        """See `per_label`."""
+        return per_label(self._loss(inputs, samples, labels), labels)
 
 
 class Trainer:

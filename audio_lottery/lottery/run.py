@@ -1,0 +1,109 @@
+"""What a search prepares once: folder, manifests, method, evaluator, and the training sets as they are trained on."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from torch import nn
+
+from audio_lottery import pruning
+from audio_lottery.config import RunConfig, TrainingConfig
+from audio_lottery.data.batching import Batch, Collator, SpeechDataset, make_loader, pack
+from audio_lottery.data.filters import TrainingData, prepare_training
+from audio_lottery.data.noise import make_augmenter
+from audio_lottery.evaluation.decoding import make_decoder
+from audio_lottery.evaluation.evaluator import Evaluator
+from audio_lottery.lottery.data import RunData
+from audio_lottery.lottery.methods import Method
+from audio_lottery.lottery.run_folder import RunFolder
+from audio_lottery.models.base import Backbone
+from audio_lottery.models.loss import per_label
+from audio_lottery.pruning import Evidence
+from audio_lottery.training.speech import TrainingSpeech
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """One search: its settings as the objects that act on them.
+
+    Attributes:
+        config: the whole run.
+        folder: where everything of it lies.
+        data: its manifests.
+        accelerator: device, precision and processes.
+        method: how tickets are found.
+        evaluator: how models are measured; the first round that is evaluated gives it its decoder.
+    """
+
+    config: RunConfig
+    folder: RunFolder
+    data: RunData
+    accelerator: Accelerator
+    method: Method
+    evaluator: Evaluator
+    _prepared: dict[int, TrainingData] = field(default_factory=dict)
+
+    def training_data(self, manifest: Dataset, backbone: Backbone, fastest: float) -> TrainingData:
+        """What of a manifest is trained on; filtered once, since every round has the same vocabulary and frames."""
+        if id(manifest) not in self._prepared:
+            data = prepare_training(
+                manifest, backbone.vocabulary, backbone.can_align, self.config.data, fastest=fastest
+            )
+            if data.dropped:
+                counts = ", ".join(f"{number} {reason}" for reason, number in data.dropped.items())
+                logger.warning("left out of training: %s", counts)
+            self._prepared[id(manifest)] = data
+        return self._prepared[id(manifest)]
+
+    def speech(self, manifest: Dataset, backbone: Backbone, training: TrainingConfig) -> TrainingSpeech:
+        """The batches that a training on ``manifest`` hears."""
+        augment, seed = training.augment, self.config.seed
+        data = self.training_data(manifest, backbone, max(augment.speeds))
+        return TrainingSpeech(
+            data,
+            backbone,
+            training,
+            seed,
+            self.accelerator,
+            augment=make_augmenter(augment, self.evaluator.root, seed, data.manifest),
+            num_workers=self.config.data.num_workers,
+        )
+
+    def evidence(self, backbone: Backbone, names: Sequence[str], needs: str) -> Evidence:
+        """Activations or |w · ∂L/∂w| over some training utterances, for scores that look at more than the weights."""
+        training = self.config.training
+        data = self.training_data(self.data.train, backbone, max(training.augment.speeds))
+        rows = np.linspace(0, len(data.manifest) - 1, min(self.config.pruning.calibration, len(data.manifest))).round()
+        manifest = data.manifest.select(rows.astype(int))
+        batches = pack(range(len(manifest)), np.asarray(manifest["duration"]), training.max_batch_seconds)
+        loader = make_loader(SpeechDataset(manifest, data.encode), iter(batches), Collator(backbone.features), 0)
+
+        def loss(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+            return per_label(backbone.loss(batch["inputs"], batch["samples"], batch["labels"]), batch["labels"])
+
+        def read() -> Iterator[Batch]:
+            yield from loader
+
+        activations = needs == "activations"
+        return pruning.collect(
+            backbone.module, list(names), read(), loss=loss, activations=activations, saliency=not activations
+        )
+
+
+def make_evaluator(config: RunConfig, accelerator: Accelerator, backbone: Backbone | None = None) -> Evaluator:
+    """The evaluator of a configuration; with its decoder where the ``backbone`` to evaluate is known.
+
+    Raises:
+        ConfigError: as `audio_lottery.evaluation.decoding.make_decoder`.
+    """
+    root = Path(config.data.root).expanduser()
+    decoder = None if backbone is None else make_decoder(config.evaluation.decoder, backbone, root)
+    return Evaluator(accelerator, config.evaluation, config.data.normalizer, root, config.data.num_workers, decoder)
