@@ -43,7 +43,13 @@ def make_theta(run: Run) -> None:
     backbone = load_backbone(config.model, config.seed, trains=True)
     report: TrainingReport | None = None
     if trains:
-        report = _train(run, backbone, config.theta.training, (train, dev), Stage("theta", run.folder.work("theta"), config.seed, "theta"))
+        report = _train(
+            run,
+            backbone,
+            config.theta.training,
+            (train, dev),
+            Stage("theta", run.folder.work("theta"), config.seed, "theta"),
+        )
     if run.accelerator.is_main_process:
         with sealed_folder(path) as temporary:
             backbone.save(temporary)
@@ -139,9 +145,7 @@ def _train(
     return Trainer(backbone, speech, evaluate, training, run.accelerator, stage, hooks).run()
 
 
-def _evaluate(
-    run: Run, backbone: Backbone, number: int
-) -> tuple[dict[str, dict[str, Any]], dict[str, Transcripts]]:
+def _evaluate(run: Run, backbone: Backbone, number: int) -> tuple[dict[str, dict[str, Any]], dict[str, Transcripts]]:
     """The kept model on dev, where tickets are chosen, and on every test suite; the transcripts of all of them."""
     evaluator = make_evaluator(run.config, run.accelerator, backbone)
     results: dict[str, dict[str, Any]] = {}
