@@ -16,6 +16,7 @@ class ModelConfig:
         revision: branch, tag or commit of a Hub id.
         random_init: keep the architecture of init but draw all weights at random (θ0).
         characters: output characters when the checkpoint brings no tokenizer; space and the CTC blank are added.
+        tokenizer: folder of a word-piece vocabulary (`audio-lottery prepare tokenizer`) to use instead of characters.
         attention: transformers' attention implementation: eager, sdpa, flash_attention_2 ...; none takes its default.
             Eager is a third faster to train on CPUs with utterances of a few seconds.
         freeze_feature_encoder: do not train the convolutional front end (usual when fine-tuning pretrained
@@ -29,6 +30,7 @@ class ModelConfig:
     revision: str | None = None
     random_init: bool = False
     characters: str = "abcdefghijklmnopqrstuvwxyz'"
+    tokenizer: str | None = None
     attention: str | None = None
     freeze_feature_encoder: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)

@@ -9,16 +9,16 @@ backbone and nothing else; a new family is one file here and one line in `audio_
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from audio_lottery.config import ModelConfig, SpecAugmentConfig
 from audio_lottery.data.text import Vocabulary
+from audio_lottery.models.checkpoint import OpenedCheckpoint
 
 Inputs = dict[str, Tensor]
 """What a module takes, named as transformers names it, padded: first dimension the utterances of the batch."""
@@ -82,23 +82,21 @@ class Backbone(ABC):
             `ModelConfig.reset_head` draws anew.
         module: what is trained, pruned, saved and accelerated.
         processor: feature extractor and tokenizer, saved beside the module so that transformers finds them.
-        vocabulary: transcript → labels.
     """
 
     family: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     heads: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, module: PreTrainedModel, processor: Any, vocabulary: Vocabulary) -> None:
+    def __init__(self, module: PreTrainedModel, processor: Any) -> None:
         self.module = module
         self.processor = processor
-        self.vocabulary = vocabulary
 
     # -- making one ---------------------------------------------------------------------------------------------------
 
     @classmethod
     @abstractmethod
-    def claims(cls, architecture: Any) -> bool:
+    def claims(cls, architecture: PreTrainedConfig) -> bool:
         """Whether a checkpoint with this transformers config is of the family."""
 
     @classmethod
@@ -112,13 +110,14 @@ class Backbone(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, config: ModelConfig, seed: int, *, trains: bool) -> Self:
+    def load(cls, opened: OpenedCheckpoint, config: ModelConfig, seed: int, *, new_head: bool) -> Self:
         """The checkpoint ``config.init``, a folder or Hub id, in float32.
 
         Args:
-            config: which model.
+            opened: what lies there.
+            config: which model, and how it is run.
             seed: seed of the weights that the checkpoint does not bring.
-            trains: whether training follows, so that an output layer may be new.
+            new_head: whether training follows, so that an output layer may be new.
 
         Raises:
             ModelError: it cannot be loaded whole; one line that names the file.
@@ -128,6 +127,17 @@ class Backbone(ABC):
         """Write what ``from_pretrained`` needs: weights, config, processor."""
         self.module.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+    # -- text ---------------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> Vocabulary:
+        """From transcripts to labels.
+
+        Raises:
+            ModelError: the processor's tokenizer is not one that labels can be made with.
+        """
 
     # -- audio in -----------------------------------------------------------------------------------------------------
 
@@ -149,15 +159,27 @@ class Backbone(ABC):
         """Whether a transcript fits into so many samples; what does not is never trained on."""
 
     def masking(self, settings: SpecAugmentConfig) -> Masking | None:
-        """SpecAugment on the inputs; None where it is off, or where the module masks its hidden states itself."""
+        """Switch SpecAugment on or off for a training.
+
+        Returns:
+            Masks on the inputs; None where it is off, or where the module masks its own hidden states.
+        """
         return None
 
-    @cached_property
-    def pads_exactly(self) -> bool:
-        """Whether, in evaluation mode, padding leaves an utterance's outputs unchanged. Found by trial, once."""
-        from audio_lottery.models.padding import pads_exactly
+    @property
+    @abstractmethod
+    def shortest(self) -> int:
+        """Fewest samples that give an output frame; what is shorter must not be given to the module."""
 
-        return pads_exactly(self)
+    @property
+    @abstractmethod
+    def pads_exactly(self) -> bool:
+        """Whether, in evaluation mode, padding leaves an utterance's outputs unchanged."""
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the module remembers something of a forward pass, so that two at once may mix up."""
+        return False
 
     # -- loss and words -----------------------------------------------------------------------------------------------
 

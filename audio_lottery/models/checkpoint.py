@@ -10,13 +10,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import safe_open
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import (
     CONFIG_NAME,
     FEATURE_EXTRACTOR_NAME,
@@ -49,6 +50,41 @@ MAY_BE_NEW = re.compile(f"{HEAD.pattern}|{_MASK_EMBEDDING.pattern}")
 """What a bare encoder lacks: these may be drawn at random for a training, nothing else."""
 
 _LISTED = 3
+
+
+@dataclass(frozen=True)
+class OpenedCheckpoint:
+    """A checkpoint whose files are there and whole.
+
+    Attributes:
+        architecture: its config.json.
+        weights: the file of its weights, or the index of their files; None where a Hub id was given, or where they will
+            not be read.
+    """
+
+    architecture: PreTrainedConfig
+    weights: Path | None
+
+
+def open_checkpoint(config: ModelConfig, alternatives: str) -> OpenedCheckpoint:
+    """Look at every file of a checkpoint that will be read, and read its config.json.
+
+    Args:
+        config: which checkpoint.
+        alternatives: what could be named instead, for the message.
+
+    Raises:
+        ModelError: it is not there, or a file is damaged.
+    """
+    weights, local = None, Path(config.init).is_dir()
+    if local:
+        weights = check_folder(Path(config.init), weights=not config.random_init, tokenizer=not config.reset_head)
+    else:
+        check_name(config.init)
+    remedy = "get it again" if local else f"give a Hub id, a folder, or one of {alternatives}"
+    with reading(f"model '{config.init}' cannot be loaded: its config.json", remedy):
+        architecture = AutoConfig.from_pretrained(config.init, revision=config.revision, trust_remote_code=False)
+    return OpenedCheckpoint(architecture, weights)
 
 
 def check_folder(folder: Path, *, weights: bool = True, tokenizer: bool = True) -> Path | None:

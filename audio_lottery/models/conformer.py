@@ -1,88 +1,97 @@
-"""Conformers on log-mel features: Parakeet's FastConformer, built from scratch or loaded (`nvidia/parakeet-ctc-*`)."""
+"""CTC models on log-mel features: Parakeet's FastConformer, from scratch or loaded; Wav2Vec2-BERT and others, loaded."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import ParakeetCTCConfig, ParakeetFeatureExtractor
+from transformers import MODEL_FOR_CTC_MAPPING, ParakeetFeatureExtractor, PreTrainedConfig, Wav2Vec2Processor
 from transformers.models.parakeet.modeling_parakeet import ParakeetEncoderConvolutionModule
 
-from audio_lottery.config import SpecAugmentConfig
-from audio_lottery.models.base import Inputs, Masking
+from audio_lottery.config import ModelConfig, SpecAugmentConfig
+from audio_lottery.models.base import Masking
 from audio_lottery.models.batch_norm import batch_norm
-from audio_lottery.models.ctc_backbone import CtcBackbone
+from audio_lottery.models.ctc import CtcBackbone
 from audio_lottery.models.specaugment import feature_masking
+from audio_lottery.models.vocabulary import make_tokenizer, set_fields
 
-# layerdrop breaks DDP, and sits in the encoder's part of the configuration
-_ENCODER: dict[str, Any] = {"layerdrop": 0.0, "subsampling_factor": 4, "conv_kernel_size": 15, "num_mel_bins": 64}
-# Fewer samples give the features no variance, and NaN.
-_LEAST_SAMPLES = 320
+
+def _parakeet(**encoder: Any) -> dict[str, Any]:
+    # layerdrop breaks DDP, and sits in the encoder's part of the configuration
+    return {"model_type": "parakeet_ctc", "encoder_config": {"layerdrop": 0.0, **encoder}}
 
 
 class Conformer(CtcBackbone):
-    """`ParakeetForCTC` (Rekesh et al. 2023, "Fast Conformer", arXiv:2305.05084; Gulati et al. 2020, arXiv:2005.08100)."""
+    """Conformers (Gulati et al. 2020, arXiv:2005.08100; Rekesh et al. 2023, "Fast Conformer", arXiv:2305.05084)."""
 
     family = "conformer"
     presets = {  # noqa: RUF012
-        # 1.1 M parameters, for the demo's speech
-        "conformer-mini": _ENCODER
-        | {
-            "hidden_size": 96,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "intermediate_size": 384,
-            "subsampling_conv_channels": 64,
-            "dropout": 0.0,
-            "activation_dropout": 0.0,
-            "attention_dropout": 0.0,
-        },
-        # 3.0 M parameters, for AN4 and other small corpora
-        "conformer-small": _ENCODER
-        | {
-            "hidden_size": 144,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 4,
-            "intermediate_size": 576,
-            "subsampling_conv_channels": 96,
-        },
-        # 65 M parameters, for LibriSpeech
-        "conformer-base": _ENCODER
-        | {
-            "hidden_size": 384,
-            "num_hidden_layers": 18,
-            "num_attention_heads": 8,
-            "intermediate_size": 1536,
-            "subsampling_conv_channels": 256,
-            "num_mel_bins": 80,
-            "conv_kernel_size": 9,
-            "subsampling_factor": 8,
-        },
+        # 1.0 M parameters, for the demo's speech; 25 frames a second, as for the next
+        "conformer-mini": _parakeet(
+            hidden_size=96,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            intermediate_size=384,
+            subsampling_factor=4,
+            subsampling_conv_channels=64,
+            conv_kernel_size=15,
+            num_mel_bins=64,
+            dropout=0.0,
+            activation_dropout=0.0,
+            attention_dropout=0.0,
+        ),
+        # 3.3 M parameters, for AN4 and other small corpora
+        "conformer-small": _parakeet(
+            hidden_size=144,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            intermediate_size=576,
+            subsampling_factor=4,
+            subsampling_conv_channels=96,
+            conv_kernel_size=15,
+            num_mel_bins=64,
+        ),
+        # 65 M parameters, for LibriSpeech; 12.5 frames a second: word pieces, not characters
+        "conformer-base": _parakeet(
+            hidden_size=384,
+            num_hidden_layers=18,
+            num_attention_heads=8,
+            intermediate_size=1536,
+            subsampling_factor=8,
+            subsampling_conv_channels=256,
+            conv_kernel_size=9,
+            num_mel_bins=80,
+        ),
     }
 
-    def __init__(self, module: Any, processor: Any, vocabulary: Any) -> None:
-        super().__init__(module, processor, vocabulary)
+    def __init__(self, module: Any, processor: Any) -> None:
+        super().__init__(module, processor)
         for child in module.modules():
             if isinstance(child, ParakeetEncoderConvolutionModule):
                 _mask_batch_norm(child)
 
     @classmethod
-    def claims(cls, architecture: Any) -> bool:
-        """Parakeet CTC checkpoints."""
-        return isinstance(architecture, ParakeetCTCConfig)
+    def claims(cls, architecture: PreTrainedConfig) -> bool:
+        """Every CTC architecture of transformers that takes features."""
+        known = type(architecture) in MODEL_FOR_CTC_MAPPING
+        return known and MODEL_FOR_CTC_MAPPING[type(architecture)].main_input_name == "input_features"
 
-    def frames(self, samples: Tensor) -> Tensor:
-        """A mel frame every 10 ms, subsampled; 0 under 20 ms."""
-        hop = self.processor.feature_extractor.hop_length
-        counts = self.module._get_subsampling_output_length(torch.div(samples, hop, rounding_mode="floor"))
-        return torch.where(samples < _LEAST_SAMPLES, 0, counts).long()
+    @classmethod
+    def make_processor(cls, architecture: Any, config: ModelConfig) -> Any:
+        """Log-mel features of 25 ms windows every 10 ms, normalised per utterance and bin."""
+        extractor = ParakeetFeatureExtractor(feature_size=architecture.encoder_config.num_mel_bins)
+        return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=make_tokenizer(config))
+
+    def input_lengths(self, samples: Tensor) -> Tensor:
+        """Mel frames: a whole hop each, for Parakeet's extractor; else what the extractor gives."""
+        extractor = self.processor.feature_extractor
+        if isinstance(extractor, ParakeetFeatureExtractor):
+            return torch.div(samples, extractor.hop_length, rounding_mode="floor")
+        return super().input_lengths(samples)
 
     def masking(self, settings: SpecAugmentConfig) -> Masking | None:
-        """Spans of mel frames and bins."""
+        """Spans of mel frames and bins; a module's own masking of hidden states is switched off."""
+        set_fields(self.module.config, {"apply_spec_augment": False})
         return feature_masking(settings)
-
-    def logits(self, inputs: Inputs, samples: Tensor) -> Tensor:
-        """[batch, frames, characters]."""
-        return self.module(**inputs).logits
 
 
 class _ValidBatchNorm(nn.BatchNorm1d):
@@ -109,8 +118,3 @@ def _mask_batch_norm(module: ParakeetEncoderConvolutionModule) -> None:
             norm.frames = None if mask is None else mask[:, 0].any(dim=1).sum(-1).cpu()
 
     module.register_forward_pre_hook(tell, with_kwargs=True)
-
-
-def build_feature_extractor(bins: int) -> ParakeetFeatureExtractor:
-    """Log-mel features of 25 ms windows every 10 ms, normalised per utterance and bin."""
-    return ParakeetFeatureExtractor(feature_size=bins)

@@ -1,329 +1,137 @@
-"""CTC recognisers: load or build one with safe defaults, save it, and compute its loss."""
+"""What every CTC family shares: vocabulary, lengths, loss, emission and greedy search. A family adds its own features."""
 
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, Self
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from transformers import (
-    MODEL_FOR_CTC_MAPPING,
-    AutoConfig,
-    AutoModelForCTC,
-    PreTrainedConfig,
-    PreTrainedModel,
-    Wav2Vec2Processor,
-    set_seed,
-)
+from transformers import AutoConfig, PreTrainedConfig
 
-from audio_lottery.config import ModelConfig, SpecAugmentConfig
-from audio_lottery.data.text import build_processor
-from audio_lottery.errors import ModelError, reading
-from audio_lottery.models.checkpoint import HEAD, MAY_BE_NEW, check_folder, check_name, check_weights, without_report
-from audio_lottery.models.presets import PRESETS
-from audio_lottery.models.vocabulary import load_processor, set_fields, settle_outputs
-
-logger = logging.getLogger(__name__)
-
-# reduction "sum" with zero_infinity off gives NaN gradients on over-long labels; layerdrop breaks DDP.
-_SAFE = {"ctc_loss_reduction": "mean", "ctc_zero_infinity": True, "layerdrop": 0.0}
+from audio_lottery.config import ModelConfig
+from audio_lottery.data.features import FeatureExtraction, input_lengths
+from audio_lottery.data.text import LabelEncoder, Vocabulary, min_ctc_frames
+from audio_lottery.models import pretrained
+from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs
+from audio_lottery.models.checkpoint import OpenedCheckpoint
+from audio_lottery.models.loss import ctc_loss
+from audio_lottery.models.padding import PaddingTrial, output_frames, shortest_audio, try_padding
+from audio_lottery.models.tokenizers import PieceVocabulary
 
 
-@dataclass(frozen=True)
-class Recogniser:
-    """A CTC model and the processor that feeds and reads it.
+class CtcBackbone(Backbone):
+    """A transformers model that gives logits [batch, frames, outputs], one of the outputs the blank."""
 
-    Attributes:
-        model: maps ``input_values`` [batch, samples] to ``logits`` [batch, frames, characters].
-        processor: feature extractor and tokenizer; the tokenizer's pad token is the CTC blank.
-    """
+    heads = (r"^lm_head\.", r"^ctc_head\.")
 
-    model: PreTrainedModel
-    processor: Wav2Vec2Processor
+    @classmethod
+    def build(cls, config: ModelConfig, seed: int) -> Self:
+        """See `Backbone.build`."""
+        architecture = AutoConfig.for_model(**cls.presets[config.init])
+        processor = cls.make_processor(architecture, config)
+        return cls(pretrained.build(architecture, processor, config, seed), processor)
+
+    @classmethod
+    def make_processor(cls, architecture: PreTrainedConfig, config: ModelConfig) -> Any:
+        """The processor of a model that is built from a preset."""
+        raise TypeError(f"{cls.__name__} has no presets")
+
+    @classmethod
+    def load(cls, opened: OpenedCheckpoint, config: ModelConfig, seed: int, *, new_head: bool) -> Self:
+        """See `Backbone.load`."""
+        return cls(*pretrained.load(opened, config, seed, new_head=new_head))
 
     @property
     def blank(self) -> int:
-        """Id of the CTC blank."""
+        """Id of the CTC blank: the tokenizer's pad token."""
         return int(self.processor.tokenizer.pad_token_id)
 
-    @property
-    def takes_features(self) -> bool:
-        """Whether the model takes mel features (Wav2Vec2-BERT, Parakeet) and not samples."""
-        return "input_features" in self.processor.feature_extractor.model_input_names
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Characters where the tokenizer has a word delimiter, else word pieces."""
+        tokenizer = self.processor.tokenizer
+        if getattr(tokenizer, "word_delimiter_token", None) is None and hasattr(tokenizer, "backend_tokenizer"):
+            return PieceVocabulary(tokenizer)
+        return LabelEncoder.from_processor(self.processor)
+
+    @cached_property
+    def features(self) -> FeatureExtraction:
+        """The processor's feature extractor."""
+        return FeatureExtraction(self.processor.feature_extractor)
+
+    @cached_property
+    def shortest(self) -> int:
+        """See `Backbone.shortest`; found by trial."""
+        return shortest_audio(self.module, self.features)
+
+    @cached_property
+    def padding(self) -> PaddingTrial:
+        """What padding does to the module; tried when it is first asked for, and remembered."""
+        return try_padding(self.module, self.features, self.shortest)
 
     @property
     def pads_exactly(self) -> bool:
-        """Whether padding a batch leaves the outputs of its utterances unchanged.
+        """See `Backbone.pads_exactly`; found by trial."""
+        return self.padding.exact
 
-        A front end with group norm averages over time, padding included, whatever the attention mask says; convolutions
-        of a model on mel features may look into padding too.
+    @property
+    def keeps_state(self) -> bool:
+        """See `Backbone.keeps_state`; found by trial."""
+        return self.padding.keeps_state
+
+    def input_lengths(self, samples: Tensor) -> Tensor:
+        """Lengths of the module's inputs, of mel features in frames, for so many samples of audio."""
+        lengths = [_input_length(self.features, max(int(count), self.shortest)) for count in samples.reshape(-1)]
+        return torch.tensor(lengths, dtype=torch.long).reshape(samples.shape)
+
+    def frames(self, samples: Tensor) -> Tensor:
+        """See `Backbone.frames`: the module's own formula."""
+        return torch.where(samples < self.shortest, 0, output_frames(self.module, self.input_lengths(samples)))
+
+    def can_align(self, labels: Sequence[int], samples: int) -> bool:
+        """CTC needs a frame for every label, and a blank between equal neighbours."""
+        return min_ctc_frames(labels) <= int(self.frames(torch.tensor(samples)))
+
+    def logits(self, inputs: Inputs, samples: Tensor) -> Tensor:
+        """[batch, frames, outputs]; arguments as in `loss`."""
+        logits: Tensor = self.module(**inputs).logits
+        return logits
+
+    def loss(self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor]) -> Tensor:
+        """See `Backbone.loss`; the softmax and the sum over alignments are float32 under any autocast."""
+        logits = self.logits(inputs, samples)
+        with torch.autocast(logits.device.type, enabled=False):
+            return ctc_loss(logits, self._valid_frames(inputs, samples), labels, self.blank)
+
+    def emit(self, inputs: Inputs, samples: Tensor) -> Emission:
+        """Logits in float32 on the CPU."""
+        values = self.logits(inputs, samples).float().cpu()
+        return Emission(values, self._valid_frames(inputs, samples).tolist())
+
+    def search(self, emission: Emission, beam: int = 1) -> list[list[Hypothesis]]:
+        """Best path: the best output of each frame, repeats merged, blanks removed (Graves et al. 2006, section 3.2).
+
+        With a language model, or a ``beam`` above 1: `audio_lottery.evaluation.decoding`.
         """
-        return not self.takes_features and getattr(self.model.config, "feat_extract_norm", "layer") != "group"
+        best = emission.values.argmax(dim=-1)  # of the logits: log_softmax rounds close ones to a tie
+        values = emission.values.log_softmax(dim=-1).gather(-1, best.unsqueeze(-1)).squeeze(-1)
+        for row, score, count in zip(best, values, emission.frames, strict=True):
+            row[count:] = self.blank
+            score[count:] = 0.0
+        texts = self.processor.batch_decode(best)
+        totals = values.sum(dim=-1, dtype=torch.float64).tolist()
+        return [[Hypothesis(text, total, total, 0.0)] for text, total in zip(texts, totals, strict=True)]
 
-    def frames(self, samples: int) -> int:
-        """How many output frames ``samples`` samples give.
+    def _valid_frames(self, inputs: Mapping[str, Tensor], samples: Tensor) -> Tensor:
+        """Output frames of each row that are not padding, [batch], on the CPU.
 
-        Raises:
-            ModelError: the model takes features, not samples.
+        A row has padding of its own even alone where the extractor fills up its frames to an even number.
         """
-        return int(self.frame_counts(torch.tensor(samples)))
-
-    def frame_counts(self, samples: Tensor) -> Tensor:
-        """The same for a tensor of lengths."""
-        if self.takes_features:
-            raise ModelError(
-                f"{type(self.model).__name__} takes mel features; such models are evaluated here, but not trained yet"
-            )
-        return self.model._get_feat_extract_output_lengths(samples)
-
-    def valid_frames(self, logits: Tensor, samples: Tensor) -> list[int]:
-        """Frames of each row of an evaluation batch that are not padding.
-
-        Where padding would change the outputs, batches hold utterances of one length (`pads_exactly`): all are valid.
-
-        Args:
-            logits: [batch, frames, characters].
-            samples: [batch], samples of each utterance without padding.
-        """
-        if not self.pads_exactly:
-            return [logits.shape[1]] * logits.shape[0]
-        return self.frame_counts(samples).tolist()
-
-    def save(self, folder: Path) -> None:
-        """Write what plain ``from_pretrained`` needs: weights, config, processor."""
-        self.model.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+        return output_frames(self.module, input_lengths(inputs, samples).cpu())
 
 
-def load_recogniser(
-    config: ModelConfig, seed: int, specaugment: SpecAugmentConfig | None = None, *, new_head: bool = False
-) -> Recogniser:
-    """Build a preset, or load a Hub id or folder, with safe CTC defaults.
-
-    Args:
-        config: which model.
-        seed: seed of every weight that is drawn at random.
-        specaugment: masking while training; None leaves the checkpoint's own settings.
-        new_head: whether an output layer that the checkpoint lacks may be drawn at random, because it will be trained.
-            Nothing else ever is, unless ``config`` says ``reset_head`` or ``random_init``.
-
-    Raises:
-        ModelError: nothing there, a damaged file, not a CTC architecture, weights missing from the checkpoint, outputs
-            without a meaning, or an unknown override.
-    """
-    masking = {} if specaugment is None else _masking(specaugment)
-    if config.init in PRESETS:
-        return _build(config, seed, masking)
-    return _load(config, seed, masking, new_head)
-
-
-def load_trained(source: ModelConfig) -> Recogniser:
-    """Load a model to use it as it is: every weight is the checkpoint's.
-
-    Raises:
-        ModelError: see `load_recogniser`; or a preset, whose weights are random.
-    """
-    if source.init in PRESETS:
-        raise ModelError(f"'{source.init}' is a preset with random weights; give a folder or Hub id of a trained model")
-    return load_recogniser(source, seed=0)
-
-
-def load_folder(folder: Path) -> Recogniser:
-    """Load a folder that `Recogniser.save` wrote, weights bit for bit.
-
-    Raises:
-        ModelError: the folder is not such a model, or a weight is missing.
-    """
-    return load_trained(ModelConfig(init=str(folder)))
-
-
-def _build(config: ModelConfig, seed: int, masking: dict[str, Any]) -> Recogniser:
-    processor = build_processor(config.characters)
-    _check_overrides(AutoConfig.for_model(**PRESETS[config.init]), config)
-    with reading("model.overrides", "correct them"):
-        architecture = AutoConfig.for_model(**PRESETS[config.init] | masking | config.overrides | _SAFE)
-        settle_outputs(architecture, processor.tokenizer, config.init, is_ctc=False)
-        set_seed(seed)
-        model = AutoModelForCTC.from_config(architecture)
-    return _ready(Recogniser(model, processor), config)
-
-
-def _load(config: ModelConfig, seed: int, masking: dict[str, Any], new_head: bool) -> Recogniser:
-    init = config.init
-    file = None
-    if Path(init).is_dir():
-        file = check_folder(Path(init), weights=not config.random_init, tokenizer=not config.reset_head)
-    else:
-        check_name(init)
-    architecture = _architecture(config, masking)
-    names = architecture.architectures or []
-    if not isinstance(names, list):
-        raise ModelError(f"the architectures of the config.json of '{init}' are not a list of names; make it [\"...\"]")
-    is_ctc = any(name.endswith("ForCTC") for name in names) and not config.reset_head
-    if names and not (is_ctc or new_head or config.reset_head or config.random_init):
-        raise ModelError(
-            f"'{init}' is {', '.join(names)}, not a CTC model: its output layer would be random; fine-tune it first"
-        )
-    takes = MODEL_FOR_CTC_MAPPING[type(architecture)].main_input_name
-    processor, own_tokenizer = load_processor(config, takes, is_ctc=is_ctc and not config.random_init)
-    settle_outputs(architecture, processor.tokenizer, init, is_ctc=is_ctc and own_tokenizer)
-    set_seed(seed)
-    if config.random_init:
-        with reading(f"model '{init}' cannot be built: its config.json", "correct it, or model.overrides"):
-            model = AutoModelForCTC.from_config(architecture)
-        return _ready(Recogniser(model, processor), config)
-    model, report, sparse = _weights(config, architecture, file or f"the weights of '{init}'")
-    check_weights(model, report, config, new_head=new_head)
-    if sparse is not None:
-        _check_sparse(model, sparse, report, config)
-    drawn = sorted(name for name in report["missing_keys"] if HEAD.search(name))
-    if config.reset_head:
-        _draw_head(model, seed)
-    elif drawn:
-        level = logging.WARNING if is_ctc else logging.INFO
-        logger.log(level, "%s lacks an output layer (%s): it is drawn at random, to be trained", init, ", ".join(drawn))
-    elif not is_ctc:
-        raise ModelError(
-            f"'{init}' has an output layer, but its config.json does not name a CTC model: add \"architectures\": "
-            f"[\"{type(model).__name__}\"] to it, or train a new output layer with --model.reset_head true"
-        )
-    return _ready(Recogniser(model, processor), config)
-
-
-def _architecture(config: ModelConfig, masking: dict[str, Any]) -> PreTrainedConfig:
-    """The checkpoint's config.json with safe CTC defaults and the user's overrides."""
-    local = Path(config.init).is_dir()
-    remedy = "get it again" if local else f"give a Hub id, a folder, or one of {', '.join(PRESETS)}"
-    with reading(f"model '{config.init}' cannot be loaded: its config.json", remedy):
-        architecture = AutoConfig.from_pretrained(config.init, revision=config.revision, trust_remote_code=False)
-    if type(architecture) not in MODEL_FOR_CTC_MAPPING:
-        known = ", ".join(sorted(known.model_type for known in MODEL_FOR_CTC_MAPPING))
-        raise ModelError(
-            f"'{config.init}' is a model of type {architecture.model_type}, which transformers has no CTC model for; "
-            f"it has them for {known}"
-        )
-    set_fields(architecture, masking)
-    _check_overrides(architecture, config)
-    with reading("model.overrides", "correct them"):
-        architecture.update(config.overrides)
-    set_fields(architecture, _SAFE)
-    return architecture
-
-
-def _check_overrides(architecture: PreTrainedConfig, config: ModelConfig) -> None:
-    unknown = [key for key in config.overrides if not hasattr(architecture, key)]
-    if unknown:
-        raise ModelError(f"model.overrides: {', '.join(unknown)} is no field of {type(architecture).__name__}")
-
-
-def _weights(
-    config: ModelConfig, architecture: PreTrainedConfig, file: Path | str
-) -> tuple[PreTrainedModel, dict[str, Any], dict[str, Tensor] | None]:
-    """The model with the checkpoint's weights, the loading info, and the state dict of a compact file."""
-    init, sparse = config.init, _sparse_weights(config)
-    loader = AutoModelForCTC if sparse is None else MODEL_FOR_CTC_MAPPING[type(architecture)]
-    source = {"revision": config.revision} if sparse is None else {"state_dict": dict(sparse)}
-    with reading(f"model '{init}' cannot be loaded: {file}, or its config.json,", "get them again"), without_report():
-        try:
-            model, report = loader.from_pretrained(
-                init if sparse is None else None,
-                **source,
-                config=architecture,
-                output_loading_info=True,
-                dtype=torch.float32,
-                weights_only=True,
-                ignore_mismatched_sizes=True,  # they are told by check_weights, which names them
-            )
-        except UnpicklingError as error:  # torch's message tells how to run the code in the file
-            raise ModelError(
-                f"model '{init}' cannot be loaded: {file} is damaged, or a pickle with more than tensors in it, which is "
-                "never run here; get the weights as model.safetensors"
-            ) from error
-    return model, report, sparse
-
-
-def _sparse_weights(config: ModelConfig) -> dict[str, Tensor] | None:
-    """The state dict in ``model.sparse.safetensors`` of a folder or Hub id; None where there is no such file."""
-    from audio_lottery.sparse.format import find_file, read  # here: its kernels load numba, which a preset does without
-
-    file = find_file(config.init, config.revision)
-    return None if file is None else read(file)
-
-
-def _check_sparse(
-    model: PreTrainedModel, sparse: dict[str, Tensor], report: dict[str, Any], config: ModelConfig
-) -> None:
-    """Every weight is the file's, in float32, bit for bit; but an output layer that is drawn anew."""
-    from audio_lottery.sparse.format import check_loaded
-
-    drawn = {*sparse, *report["missing_keys"]} if config.reset_head else report["missing_keys"]
-    floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in sparse.items()}
-    check_loaded(model, floats, report, config.init, new={name for name in drawn if MAY_BE_NEW.search(name)})
-
-
-def _draw_head(model: PreTrainedModel, seed: int) -> None:
-    """Draw the output layer anew, whatever the checkpoint brought for it."""
-    set_seed(seed)
-    for name, module in model.named_modules():
-        if name in ("lm_head", "ctc_head"):
-            module._is_hf_initialized = False
-            for parameter in module.parameters():
-                parameter._is_hf_initialized = False
-            model._init_weights(module)
-
-
-def _masking(specaugment: SpecAugmentConfig) -> dict[str, Any]:
-    return {
-        "apply_spec_augment": specaugment.time_prob > 0 or specaugment.feature_prob > 0,
-        "mask_time_prob": specaugment.time_prob,
-        "mask_time_length": specaugment.time_length,
-        "mask_feature_prob": specaugment.feature_prob,
-        "mask_feature_length": specaugment.feature_length,
-    }
-
-
-def _ready(recogniser: Recogniser, config: ModelConfig) -> Recogniser:
-    model = recogniser.model
-    if config.attention is not None:
-        with reading(f"model.attention '{config.attention}'", f"it must be one that {type(model).__name__} has"):
-            model.set_attn_implementation(config.attention)
-    if config.freeze_feature_encoder:
-        if not hasattr(model, "freeze_feature_encoder"):
-            raise ModelError(f"model.freeze_feature_encoder: {type(model).__name__} has no convolutional front end")
-        model.freeze_feature_encoder()
-    return recogniser
-
-
-def ctc_loss(logits: Tensor, frames: Tensor, labels: Sequence[Tensor], blank: int) -> Tensor:
-    """CTC loss of each utterance divided by its number of labels, summed over the batch (Graves et al. 2006).
-
-    The sum, and not the mean, so that micro-batches and processes add up to the mean over the whole batch exactly.
-
-    Args:
-        logits: [batch, frames, characters].
-        frames: [batch], valid frames of each utterance.
-        labels: one 1-D tensor of label ids per utterance.
-        blank: id of the blank.
-
-    Returns:
-        A scalar in float32. An utterance that has no alignment counts 0.
-    """
-    log_probs = F.log_softmax(logits, dim=-1, dtype=torch.float32).transpose(0, 1)
-    device = logits.device
-    if torch.are_deterministic_algorithms_enabled() and device.type == "cuda":
-        log_probs = log_probs.cpu()  # the CUDA backward of CTC adds in no fixed order
-    lengths = torch.tensor([len(label) for label in labels])
-    losses = F.ctc_loss(
-        log_probs,
-        torch.cat(list(labels)).to(log_probs.device),
-        frames.cpu(),
-        lengths,
-        blank=blank,
-        reduction="none",
-        zero_infinity=True,
-    )
-    return (losses / lengths.clamp(min=1).to(losses.device)).sum().to(device)
+@lru_cache(maxsize=1 << 20)
+def _input_length(features: FeatureExtraction, samples: int) -> int:
+    inputs = features([np.zeros(samples, np.float32)])
+    return int(input_lengths(inputs, torch.tensor([samples])))

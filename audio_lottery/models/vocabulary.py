@@ -67,8 +67,20 @@ def load_processor(config: ModelConfig, takes: str, *, is_ctc: bool) -> tuple[Wa
     else:
         if not config.reset_head:
             logger.info("%s brings no tokenizer: using model.characters", init)
-        tokenizer = build_processor(config.characters).tokenizer
+        tokenizer = make_tokenizer(config)
     return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer), own
+
+
+def make_tokenizer(config: ModelConfig) -> Any:
+    """The tokenizer of a model that is built: of ``config.tokenizer``, or of ``config.characters``.
+
+    Raises:
+        ModelError: there is no tokenizer in that folder.
+    """
+    if config.tokenizer is None:
+        return build_processor(config.characters).tokenizer
+    with reading(f"model.tokenizer '{config.tokenizer}'", "make it with `audio-lottery prepare tokenizer`"):
+        return AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=False)
 
 
 def settle_outputs(architecture: PreTrainedConfig, tokenizer: Any, init: str, *, is_ctc: bool) -> None:

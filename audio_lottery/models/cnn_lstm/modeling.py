@@ -17,11 +17,6 @@ _KERNELS = ((41, 11), (21, 11))
 _STRIDES = ((2, 2), (2, 1))
 
 
-def output_frames(frames: Tensor) -> Tensor:
-    """Frames behind the convolutions, which halve the rate."""
-    return torch.div(frames - 1, 2, rounding_mode="floor") + 1
-
-
 class BidirectionalLstm(nn.Module):
     """A bidirectional LSTM layer whose directions are summed.
 
@@ -62,6 +57,10 @@ class CnnLstmPreTrainedModel(PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "input_features"
     supports_gradient_checkpointing = False
+
+    def _get_subsampling_output_length(self, input_lengths: Tensor) -> Tensor:
+        """Frames behind the convolutions, which halve the rate; named as transformers names it."""
+        return torch.div(input_lengths - 1, 2, rounding_mode="floor") + 1
 
     def _init_weights(self, module: nn.Module) -> None:
         # torch's own distributions, through functions that leave loaded weights alone
@@ -125,7 +124,7 @@ class CnnLstmForCTC(CnnLstmPreTrainedModel):
         batch, longest, _ = input_features.shape
         full = torch.full((batch,), longest, device=input_features.device)
         lengths = full if attention_mask is None else attention_mask.sum(-1)
-        frames = output_frames(lengths)
+        frames = self._get_subsampling_output_length(lengths)
         x = input_features.transpose(1, 2).unsqueeze(1)  # [batch, 1, bins, frames]
         for conv, norm in zip(self.convs, self.conv_norms, strict=True):
             x = conv(x)

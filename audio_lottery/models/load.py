@@ -1,0 +1,80 @@
+"""The families of recognisers, and how one is built or loaded. Above the families, so that no circle closes."""
+
+from pathlib import Path
+
+from transformers import MODEL_FOR_CTC_MAPPING
+
+from audio_lottery.config import ModelConfig
+from audio_lottery.errors import ModelError
+from audio_lottery.models.base import Backbone
+from audio_lottery.models.checkpoint import OpenedCheckpoint, open_checkpoint
+from audio_lottery.models.cnn_lstm import CnnLstm
+from audio_lottery.models.conformer import Conformer
+from audio_lottery.models.wav2vec2 import Wav2Vec2
+
+FAMILIES: dict[str, type[Backbone]] = {family.family: family for family in (CnnLstm, Wav2Vec2, Conformer)}
+"""Name → family; the first that claims a checkpoint has it."""
+
+
+def presets() -> dict[str, type[Backbone]]:
+    """Preset → its family."""
+    return {name: family for family in FAMILIES.values() for name in family.presets}
+
+
+def load_backbone(config: ModelConfig, seed: int, *, new_head: bool = False) -> Backbone:
+    """Build a preset, or load a Hub id or folder, with safe defaults.
+
+    Args:
+        config: which model.
+        seed: seed of every weight that is drawn at random.
+        new_head: whether an output layer that the checkpoint lacks may be drawn at random, because it will be trained.
+
+    Raises:
+        ModelError: nothing there, a damaged file, an architecture of no family, weights missing from the checkpoint,
+            outputs without a meaning, or an unknown override.
+    """
+    known = presets()
+    if config.init in known:
+        return known[config.init].build(config, seed)
+    opened = open_checkpoint(config, ", ".join(known))
+    return _family(opened, config.init).load(opened, config, seed, new_head=new_head)
+
+
+def load_trained(source: ModelConfig) -> Backbone:
+    """Load a model to use it as it is: every weight is the checkpoint's.
+
+    Raises:
+        ModelError: see `load_backbone`; or a preset, whose weights are random.
+    """
+    if source.init in presets():
+        raise ModelError(f"'{source.init}' is a preset with random weights; give a folder or Hub id of a trained model")
+    return load_backbone(source, seed=0)
+
+
+def load_folder(folder: Path) -> Backbone:
+    """Load a folder that `Backbone.save` wrote, weights bit for bit.
+
+    Raises:
+        ModelError: the folder is not such a model, or a weight is missing.
+    """
+    return load_trained(ModelConfig(init=str(folder)))
+
+
+def family_of(folder: Path) -> type[Backbone]:
+    """The family of the model in a folder, by its config.json alone.
+
+    Raises:
+        ModelError: it is of none.
+    """
+    return _family(open_checkpoint(ModelConfig(init=str(folder), random_init=True), "a folder"), str(folder))
+
+
+def _family(opened: OpenedCheckpoint, init: str) -> type[Backbone]:
+    for family in FAMILIES.values():
+        if family.claims(opened.architecture):
+            return family
+    known = ", ".join(sorted(architecture.model_type for architecture in MODEL_FOR_CTC_MAPPING))
+    raise ModelError(
+        f"'{init}' is a model of type {opened.architecture.model_type}, which transformers has no CTC model for; it has "
+        f"them for {known}"
+    )

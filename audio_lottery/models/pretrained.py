@@ -1,0 +1,190 @@
+"""CTC models of transformers, and those that are registered with it: built, or loaded whole, with safe defaults."""
+
+import logging
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    MODEL_FOR_CTC_MAPPING,
+    AutoConfig,
+    AutoModelForCTC,
+    PreTrainedConfig,
+    PreTrainedModel,
+    set_seed,
+)
+
+from audio_lottery.config import ModelConfig
+from audio_lottery.errors import ModelError, reading
+from audio_lottery.models.checkpoint import HEAD, MAY_BE_NEW, OpenedCheckpoint, check_weights, without_report
+from audio_lottery.models.vocabulary import load_processor, set_fields, settle_outputs
+
+logger = logging.getLogger(__name__)
+
+# reduction "sum" with zero_infinity off gives NaN gradients on over-long labels; layerdrop breaks DDP.
+_SAFE = {"ctc_loss_reduction": "mean", "ctc_zero_infinity": True, "layerdrop": 0.0}
+
+
+def build(architecture: PreTrainedConfig, processor: Any, config: ModelConfig, seed: int) -> PreTrainedModel:
+    """A model with all weights drawn at random, and an output for every token of the processor.
+
+    Args:
+        architecture: sizes, before ``config.overrides``; changed in place.
+        processor: its tokenizer gives the outputs.
+        config: overrides, attention, freezing.
+        seed: of the weights.
+
+    Raises:
+        ModelError: overrides that the architecture does not have, or that do not go together.
+    """
+    override(architecture, config)
+    with reading("model.overrides", "correct them"):
+        settle_outputs(architecture, processor.tokenizer, config.init, is_ctc=False)
+        set_seed(seed)
+        model = AutoModelForCTC.from_config(architecture)
+    return _ready(model, config)
+
+
+def load(opened: OpenedCheckpoint, config: ModelConfig, seed: int, *, new_head: bool) -> tuple[PreTrainedModel, Any]:
+    """The checkpoint ``config.init`` in float32, and its processor.
+
+    Args:
+        opened: the checkpoint; its architecture is changed in place.
+        config: which checkpoint, and how it is run.
+        seed: of every weight that is drawn at random.
+        new_head: whether an output layer that the checkpoint lacks may be drawn at random, because it will be trained.
+            Nothing else ever is, unless ``config`` says ``reset_head`` or ``random_init``.
+
+    Raises:
+        ModelError: a damaged file, weights missing from the checkpoint, outputs without a meaning, or an unknown
+            override.
+    """
+    init, architecture = config.init, opened.architecture
+    override(architecture, config)
+    names = architecture.architectures or []
+    if not isinstance(names, list):
+        raise ModelError(f"the architectures of the config.json of '{init}' are not a list of names; make it [\"...\"]")
+    is_ctc = any(name.endswith("ForCTC") for name in names) and not config.reset_head
+    if names and not (is_ctc or new_head or config.reset_head or config.random_init):
+        raise ModelError(
+            f"'{init}' is {', '.join(names)}, not a CTC model: its output layer would be random; fine-tune it first"
+        )
+    takes = MODEL_FOR_CTC_MAPPING[type(architecture)].main_input_name
+    processor, own_tokenizer = load_processor(config, takes, is_ctc=is_ctc and not config.random_init)
+    settle_outputs(architecture, processor.tokenizer, init, is_ctc=is_ctc and own_tokenizer)
+    set_seed(seed)
+    if config.random_init:
+        with reading(f"model '{init}' cannot be built: its config.json", "correct it, or model.overrides"):
+            model = AutoModelForCTC.from_config(architecture)
+        return _ready(model, config), processor
+    model, report, sparse = _weights(config, architecture, opened.weights or f"the weights of '{init}'")
+    check_weights(model, report, config, new_head=new_head)
+    if sparse is not None:
+        _check_sparse(model, sparse, report, config)
+    drawn = sorted(name for name in report["missing_keys"] if HEAD.search(name))
+    if config.reset_head:
+        _draw_head(model, seed)
+    elif drawn:
+        level = logging.WARNING if is_ctc else logging.INFO
+        logger.log(level, "%s lacks an output layer (%s): it is drawn at random, to be trained", init, ", ".join(drawn))
+    elif not is_ctc:
+        raise ModelError(
+            f"'{init}' has an output layer, but its config.json does not name a CTC model: add \"architectures\": "
+            f'["{type(model).__name__}"] to it, or train a new output layer with --model.reset_head true'
+        )
+    return _ready(model, config), processor
+
+
+def override(architecture: PreTrainedConfig, config: ModelConfig) -> None:
+    """Put safe CTC defaults and the user's ``model.overrides`` into an architecture.
+
+    Overrides of a part (``encoder_config``) are a mapping, of which only the fields that are named change.
+
+    Raises:
+        ModelError: a field that the architecture does not have, named: transformers would keep it in silence.
+    """
+    with reading("model.overrides", "correct them"):
+        _override(architecture, config.overrides, "")
+    for part in (architecture, *(getattr(architecture, name) for name in architecture.sub_configs)):
+        set_fields(part, _SAFE)
+
+
+def _override(architecture: PreTrainedConfig, fields: dict[str, Any], prefix: str) -> None:
+    unknown = [f"{prefix}{key}" for key in fields if not hasattr(architecture, key)]
+    if unknown:
+        raise ModelError(f"model.overrides: {type(architecture).__name__} has no field {', '.join(unknown)}")
+    for key, value in fields.items():
+        part = getattr(architecture, key)
+        if isinstance(part, PreTrainedConfig) and isinstance(value, dict):
+            _override(part, value, f"{prefix}{key}.")
+        else:
+            architecture.update({key: value})
+
+
+def _weights(
+    config: ModelConfig, architecture: PreTrainedConfig, file: Path | str
+) -> tuple[PreTrainedModel, dict[str, Any], dict[str, Tensor] | None]:
+    """The model with the checkpoint's weights, the loading info, and the state dict of a compact file."""
+    init, sparse = config.init, _sparse_weights(config)
+    loader = AutoModelForCTC if sparse is None else MODEL_FOR_CTC_MAPPING[type(architecture)]
+    source = {"revision": config.revision} if sparse is None else {"state_dict": dict(sparse)}
+    with reading(f"model '{init}' cannot be loaded: {file}, or its config.json,", "get them again"), without_report():
+        try:
+            model, report = loader.from_pretrained(
+                init if sparse is None else None,
+                **source,
+                config=architecture,
+                output_loading_info=True,
+                dtype=torch.float32,
+                weights_only=True,
+                ignore_mismatched_sizes=True,  # they are told by check_weights, which names them
+            )
+        except UnpicklingError as error:  # torch's message tells how to run the code in the file
+            raise ModelError(
+                f"model '{init}' cannot be loaded: {file} is damaged, or a pickle with more than tensors in it, which is "
+                "never run here; get the weights as model.safetensors"
+            ) from error
+    return model, report, sparse
+
+
+def _sparse_weights(config: ModelConfig) -> dict[str, Tensor] | None:
+    """The state dict in ``model.sparse.safetensors`` of a folder or Hub id; None where there is no such file."""
+    from audio_lottery.sparse.format import find_file, read  # here: its kernels load numba, which a preset does without
+
+    file = find_file(config.init, config.revision)
+    return None if file is None else read(file)
+
+
+def _check_sparse(
+    model: PreTrainedModel, sparse: dict[str, Tensor], report: dict[str, Any], config: ModelConfig
+) -> None:
+    """Every weight is the file's, in float32, bit for bit; but an output layer that is drawn anew."""
+    from audio_lottery.sparse.format import check_loaded
+
+    drawn = {*sparse, *report["missing_keys"]} if config.reset_head else report["missing_keys"]
+    floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in sparse.items()}
+    check_loaded(model, floats, report, config.init, new={name for name in drawn if MAY_BE_NEW.search(name)})
+
+
+def _draw_head(model: PreTrainedModel, seed: int) -> None:
+    """Draw the output layer anew, whatever the checkpoint brought for it."""
+    set_seed(seed)
+    for name, module in model.named_modules():
+        if name in ("lm_head", "ctc_head"):
+            module._is_hf_initialized = False
+            for parameter in module.parameters():
+                parameter._is_hf_initialized = False
+            model._init_weights(module)
+
+
+def _ready(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
+    if config.attention is not None:
+        with reading(f"model.attention '{config.attention}'", f"it must be one that {type(model).__name__} has"):
+            model.set_attn_implementation(config.attention)
+    if config.freeze_feature_encoder:
+        if not hasattr(model, "freeze_feature_encoder"):
+            raise ModelError(f"model.freeze_feature_encoder: {type(model).__name__} has no convolutional front end")
+        model.freeze_feature_encoder()
+    return model
