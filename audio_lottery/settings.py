@@ -5,7 +5,7 @@ types are refused by name. `save_config` writes the resolved settings into the r
 belongs to other settings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,26 +72,55 @@ def save_config(config: RunConfig, run_dir: Path) -> None:
     """
     path = run_dir / "config.yaml"
     if path.exists():
-        try:
-            there = _flatten(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-        except (OSError, yaml.YAMLError, AttributeError) as error:
-            raise RunError(f"{path} cannot be read ({error}); choose another --run_dir") from error
-        here = _flatten(yaml.safe_load(to_yaml(config)))
-        different = [
-            f"{key} ({there.get(key)!r} there, {here.get(key)!r} now)"
-            for key in sorted(there.keys() | here.keys())
-            if key not in MAY_CHANGE and there.get(key) != here.get(key)
-        ]
+        different = differences(read_config(run_dir), config, MAY_CHANGE)
         if different:
+            listed = ", ".join(f"{key} ({there!r} there, {here!r} now)" for key, there, here in different)
             raise RunError(
-                f"{run_dir} belongs to a run with other settings: {', '.join(different)}; "
+                f"{run_dir} belongs to a run with other settings: {listed}; "
                 "choose another --run_dir, or the settings it was started with"
             )
     elif run_dir.is_dir() and any(p.name != "config.yaml" and not p.name.startswith(".") for p in run_dir.iterdir()):
         raise RunError(
-            f"{run_dir} is not empty and holds no config.yaml, so it is no run folder; choose another --run_dir"
+            f"{run_dir} is not empty and holds no config.yaml, so it is not a run folder; choose another --run_dir"
         )
     write_bytes(path, to_yaml(config).encode())
+
+
+def read_config(run_dir: Path) -> RunConfig:
+    """The settings of a run folder; what its version did not have yet has its default.
+
+    Raises:
+        RunError: there is no config.yaml, it is damaged, or it holds a setting that does not exist any more (named).
+    """
+    path = run_dir / "config.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{run_dir} is not a run folder: {path} cannot be read ({error})") from error
+    parser = make_parser()
+    try:
+        settings = yaml.safe_load(text)
+        return to_config(parser, parser.parse_object(settings or {}))
+    except yaml.YAMLError as error:
+        raise RunError(f"{path} is not YAML ({error}); it is the file that the search wrote") from error
+    except (ArgumentError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is not the settings of a run that this version knows: {error}") from error
+
+
+def differences(one: RunConfig, other: RunConfig, but: Set[str] = frozenset()) -> list[tuple[str, Any, Any]]:
+    """The settings with two values, in the order of their names: dotted name, value of each.
+
+    Args:
+        one: a run.
+        other: another.
+        but: dotted names that do not matter.
+    """
+    first, second = (_flatten(yaml.safe_load(to_yaml(config))) for config in (one, other))
+    return [
+        (key, first.get(key), second.get(key))
+        for key in sorted(first.keys() | second.keys())
+        if key not in but and first.get(key) != second.get(key)
+    ]
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -146,7 +146,7 @@ class PruningConfig:
         targets: densities of the rounds 1, 2, ... instead of rate; falling, each in (0, 1].
         include: regular expressions of parameter names; linear, convolution and recurrent weights that match
             are prunable.
-        exclude: regular expressions of parameter names that stay dense; by default the CTC output layer.
+        exclude: regular expressions of parameter names that stay dense; none: the output layer of the family.
         rewind: where survivors go on from: theta (their values in θ), step (those after rewind_step steps of round 0),
             random (a fresh draw of the initialisation), permuted (the values of θ, shuffled within each tensor), lr
             (their trained values, with the schedule started again) or none (their trained values, at a small constant
@@ -173,7 +173,7 @@ class PruningConfig:
     rate: float = 0.2
     targets: tuple[float, ...] = ()
     include: list[str] = field(default_factory=lambda: [".*"])
-    exclude: list[str] = field(default_factory=lambda: [r"^lm_head\.", r"^ctc_head\."])
+    exclude: list[str] | None = None
     rewind: Literal["theta", "step", "random", "permuted", "lr", "none"] = "theta"
     rewind_step: int | None = None
     finetune_lr: float = 0.1

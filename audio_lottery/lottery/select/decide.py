@@ -10,23 +10,17 @@ utterances (paired bootstrap of that mean) and over seeds (paired t). Test never
 """
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from audio_lottery.errors import ConfigError, RunError
+from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.bootstrap import Difference, Interval, mean_difference_interval, wer_interval
 from audio_lottery.evaluation.compare import Aggregate, aggregate, aggregate_differences
-from audio_lottery.evaluation.counts import ErrorCounts, count_errors
+from audio_lottery.evaluation.counts import ErrorCounts
 from audio_lottery.evaluation.mapsswe import Mapsswe, mapsswe
-from audio_lottery.evaluation.transcripts import read_transcripts
-from audio_lottery.lottery.run_folder import RunFolder
-from audio_lottery.settings import MAY_CHANGE
-from audio_lottery.storage import is_sealed, read_json
+from audio_lottery.lottery.select.read import check_seeds, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +28,6 @@ DEFAULT_MARGIN = 0.005
 """Half a point of absolute WER."""
 
 _LARGEST_MARGIN = 0.1
-# Settings that may differ between two seeds of one configuration.
-_PER_SEED = MAY_CHANGE | {"seed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,22 +150,6 @@ class Selection:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Round:
-    remaining_percent: float
-    mask_sha256: str
-    dev: ErrorCounts
-    test: ErrorCounts
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    path: Path
-    config: dict[str, Any]
-    seed: int
-    rounds: dict[int, _Round]
-
-
 def select(
     run_dirs: Sequence[Path],
     *,
@@ -202,8 +178,8 @@ def select(
             f"margin {margin:g} is {100 * margin:g} points of WER; it is a fraction between 0 and {_LARGEST_MARGIN}: "
             f"{DEFAULT_MARGIN} is half a point"
         )
-    runs = [_read_run(Path(path), suite) for path in run_dirs]
-    _check_seeds(runs)
+    runs = [read_run(Path(path), suite) for path in run_dirs]
+    check_seeds(runs)
     numbers = sorted(set.intersection(*(set(run.rounds) for run in runs)))
     left_out = sorted(set.union(*(set(run.rounds) for run in runs)) - set(numbers))
     if left_out:
@@ -217,7 +193,7 @@ def select(
         reason = "" if dev.difference is None else why_not(dev.difference, dev.over_seeds, margin)
         remaining = aggregate([r.remaining_percent for r in rounds]).mean
         tickets.append(Ticket(number, remaining, tuple(r.mask_sha256 for r in rounds), dev, test, not reason, reason))
-    return Selection(suite, margin, tuple(run.seed for run in runs), tuple(tickets))
+    return Selection(suite, margin, tuple(run.config.seed for run in runs), tuple(tickets))
 
 
 def why_not(difference: Difference, over_seeds: Aggregate | None, margin: float) -> str:
@@ -254,88 +230,3 @@ def _measure(counts: list[ErrorCounts], dense: list[ErrorCounts], resamples: int
         over_seeds=aggregate_differences(rates, [one.wer for one in dense]),
         mapsswe=tuple(mapsswe(one.realigned("nist"), other.realigned("nist")) for one, other in pairs),
     )
-
-
-def _read_run(path: Path, suite: str) -> _Run:
-    config_file = path / "config.yaml"
-    try:
-        config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"{path} is no run folder: {config_file} cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise RunError(f"{config_file} is not YAML ({error}); it is the file that the search wrote") from error
-    folders = {
-        int(match.group(1)): folder
-        for folder in path.glob("round_*")
-        if (match := re.fullmatch(r"round_(\d+)", folder.name)) and is_sealed(folder)
-    }
-    if 0 not in folders:
-        raise RunError(
-            f"{path} has no finished {RunFolder(path).round(0).name}, the dense model that tickets are compared with; "
-            "run the search first"
-        )
-    if len(folders) == 1:
-        raise RunError(f"{path} has the dense model only and no pruned round; run the search with --search.rounds 1+")
-    rounds = {number: _read_round(folder, suite) for number, folder in sorted(folders.items())}
-    return _Run(path, config, int(config.get("seed", 0)), rounds)
-
-
-def _read_round(folder: Path, suite: str) -> _Round:
-    metrics = read_json(folder / "metrics.json")
-    if suite not in metrics["test"]:
-        raise RunError(f"{folder} was not tested on suite '{suite}'; there are: {', '.join(metrics['test'])}")
-    return _Round(
-        metrics["remaining_percent"],
-        metrics["mask_sha256"],
-        _read_counts(folder, "dev", metrics["dev"]),
-        _read_counts(folder, suite, metrics["test"][suite]),
-    )
-
-
-def _read_counts(folder: Path, name: str, result: dict[str, Any]) -> ErrorCounts:
-    path = folder / "hypotheses" / f"{name}.tsv"
-    if not path.is_file():
-        raise RunError(
-            f"{path} is missing, and tickets are chosen on it: the round was made by a version that kept no "
-            f"transcripts of {name}; run the search again into a new folder (--run_dir)"
-        )
-    table = read_transcripts(path)
-    normalizer = result["normalizer"]
-    counts = count_errors(table.ids, table.references, table.hypotheses, normalizer, speakers=table.speakers)
-    if counts.wer != result["wer"]:
-        logger.warning(
-            "%s gives a WER of %.4f and metrics.json says %.4f: the file or the normalizer '%s' has changed since; "
-            "the file is used",
-            path,
-            counts.wer,
-            result["wer"],
-            normalizer,
-        )
-    return counts
-
-
-def _check_seeds(runs: list[_Run]) -> None:
-    if not runs:
-        raise ConfigError("no run folder was given")
-    first = runs[0]
-    for index, run in enumerate(runs[1:], start=1):
-        different = sorted(name for name in _differing(first.config, run.config) if name not in _PER_SEED)
-        if different:
-            raise RunError(
-                f"{first.path} and {run.path} are not seeds of one configuration: {', '.join(different)} differ; "
-                "select from each alone"
-            )
-        for other in runs[:index]:
-            if other.seed == run.seed:
-                raise RunError(
-                    f"{other.path} and {run.path} have the same seed {run.seed}, so they are no two samples; "
-                    "give runs with different --seed"
-                )
-
-
-def _differing(one: Any, other: Any, prefix: str = "") -> list[str]:
-    """Dotted names of the settings with two values; a setting that one version did not have yet is no difference."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        shared = [key for key in one if key in other]
-        return [name for key in shared for name in _differing(one[key], other[key], f"{prefix}.{key}".lstrip("."))]
-    return [] if one == other else [prefix]

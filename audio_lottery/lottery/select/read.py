@@ -1,0 +1,126 @@
+"""Finished searches, read for the selection of tickets."""
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audio_lottery.config import RunConfig
+from audio_lottery.errors import ConfigError, RunError
+from audio_lottery.evaluation.counts import ErrorCounts, count_errors
+from audio_lottery.evaluation.transcripts import read_transcripts
+from audio_lottery.lottery.run_folder import RunFolder
+from audio_lottery.settings import MAY_CHANGE, differences, read_config
+from audio_lottery.storage import is_sealed, read_json
+
+logger = logging.getLogger(__name__)
+
+# Settings that may differ between two seeds of one configuration.
+_PER_SEED = MAY_CHANGE | {"seed"}
+
+
+@dataclass(frozen=True, slots=True)
+class SearchedRound:
+    """What is needed of one round."""
+
+    remaining_percent: float
+    mask_sha256: str
+    dev: ErrorCounts
+    test: ErrorCounts
+
+
+@dataclass(frozen=True, slots=True)
+class SearchedRun:
+    """What is needed of one search: its settings, and its finished rounds by number."""
+
+    path: Path
+    config: RunConfig
+    rounds: dict[int, SearchedRound]
+
+
+def read_run(path: Path, suite: str) -> SearchedRun:
+    """Read a run folder.
+
+    Args:
+        path: the folder.
+        suite: test suite to report.
+
+    Raises:
+        RunError: it is not a run, or lacks its dense round, a pruned one, dev transcripts or the suite.
+        TextError: a transcript file is damaged.
+    """
+    config = read_config(path)
+    folders = {
+        int(match.group(1)): folder
+        for folder in path.glob("round_*")
+        if (match := re.fullmatch(r"round_(\d+)", folder.name)) and is_sealed(folder)
+    }
+    if 0 not in folders:
+        raise RunError(
+            f"{path} has no finished {RunFolder(path).round(0).name}, the dense model that tickets are compared with; "
+            "run the search first"
+        )
+    if len(folders) == 1:
+        raise RunError(f"{path} has the dense model only and no pruned round; run the search with --search.rounds 1+")
+    rounds = {number: _read_round(folder, suite) for number, folder in sorted(folders.items())}
+    return SearchedRun(path, config, rounds)
+
+
+def _read_round(folder: Path, suite: str) -> SearchedRound:
+    metrics = read_json(folder / "metrics.json")
+    if suite not in metrics["test"]:
+        raise RunError(f"{folder} was not tested on suite '{suite}'; there are: {', '.join(metrics['test'])}")
+    return SearchedRound(
+        metrics["remaining_percent"],
+        metrics["mask_sha256"],
+        _read_counts(folder, "dev", metrics["dev"]),
+        _read_counts(folder, suite, metrics["test"][suite]),
+    )
+
+
+def _read_counts(folder: Path, name: str, result: dict[str, Any]) -> ErrorCounts:
+    path = folder / "hypotheses" / f"{name}.tsv"
+    if not path.is_file():
+        raise RunError(
+            f"{path} is missing, and tickets are chosen on it: the round was made by a version that kept no "
+            f"transcripts of {name}; run the search again into a new folder (--run_dir)"
+        )
+    table = read_transcripts(path)
+    normalizer = result["normalizer"]
+    counts = count_errors(table.ids, table.references, table.hypotheses, normalizer, speakers=table.speakers)
+    if counts.wer != result["wer"]:
+        logger.warning(
+            "%s gives a WER of %.4f and metrics.json says %.4f: the file or the normalizer '%s' has changed since; "
+            "the file is used",
+            path,
+            counts.wer,
+            result["wer"],
+            normalizer,
+        )
+    return counts
+
+
+def check_seeds(runs: list[SearchedRun]) -> None:
+    """Refuse runs that are not seeds of one configuration.
+
+    Raises:
+        ConfigError: there is none.
+        RunError: they differ in more than the seed, or not in the seed.
+    """
+    if not runs:
+        raise ConfigError("no run folder was given")
+    first = runs[0]
+    for index, run in enumerate(runs[1:], start=1):
+        different = [key for key, *_ in differences(first.config, run.config, _PER_SEED)]
+        if different:
+            raise RunError(
+                f"{first.path} and {run.path} are not seeds of one configuration: {', '.join(different)} differ; "
+                "select from each alone"
+            )
+        for other in runs[:index]:
+            if other.config.seed == run.config.seed:
+                raise RunError(
+                    f"{other.path} and {run.path} have the same seed {run.config.seed}, so they are no two samples; "
+                    "give runs with different --seed"
+                )
