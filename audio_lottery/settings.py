@@ -18,7 +18,7 @@ from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.storage import write_bytes
 
 # Settings that change neither masks nor WER of the rounds that exist: a run may be continued with other values.
-MAY_CHANGE = {"run_dir", "num_processes", "data.num_workers", "search.rounds"} | {
+MAY_CHANGE = {"run_dir", "log_with", "num_processes", "data.num_workers", "search.rounds"} | {
     f"{section}.{name}" for section in ("training", "theta.training") for name in ("save_every", "log_every")
 }
 

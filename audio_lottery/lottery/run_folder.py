@@ -16,6 +16,9 @@ A folder with the file ``done`` is whole: it was written under another name and 
 from dataclasses import dataclass
 from pathlib import Path
 
+MOVEMENT_FILE = "movement.safetensors"
+"""Movement scores of a round's training, in its folder."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -45,6 +48,7 @@ class RunFolder:
         """Scratch space of a stage in progress."""
         return self.path / "work" / stage
 
-    def log(self, stage: str) -> Path:
-        """TensorBoard folder of a stage."""
-        return self.path / "tensorboard" / stage
+    @property
+    def logs(self) -> Path:
+        """Folder of trackers that write files; one folder a stage within it."""
+        return self.path / "tensorboard"

@@ -67,8 +67,8 @@ def prepare_run(config: RunConfig) -> Run:
     check_method(config)
     for training in (config.theta.training, config.training):
         check_parts(training.augment, config.evaluation.suites, Path(config.data.root).expanduser())
-    accelerator = make_accelerator(config.precision, config.num_processes)
     folder = RunFolder(Path(config.run_dir))
+    accelerator = make_accelerator(config.precision, config.num_processes, config.log_with, folder.logs)
     if accelerator.is_main_process:
         save_config(config, folder.path)
     accelerator.wait_for_everyone()

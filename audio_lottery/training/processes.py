@@ -3,27 +3,35 @@
 import logging
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import DistributedDataParallelKwargs, LoggerType, gather_object
 
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.storage import is_sealed, recover_retired, verify_sealed
 
 
-def make_accelerator(precision: str, expected_processes: int | None) -> Accelerator:
+def make_accelerator(
+    precision: str, expected_processes: int | None, log_with: Sequence[str] = (), log_dir: Path | None = None
+) -> Accelerator:
     """The accelerator of a run, with deterministic kernels switched on.
 
     Args:
         precision: no, bf16 or fp16.
         expected_processes: processes the run was asked for; None accepts any.
+        log_with: experiment trackers, by the names that accelerate knows them by.
+        log_dir: where trackers that write files have their folder.
 
     Raises:
-        ConfigError: the launch started another number of processes, or the device cannot do fp16.
+        ConfigError: the launch started another number of processes, the device cannot do fp16, or a tracker is unknown
+            or not installed.
     """
+    _check_trackers(log_with)
     # cuBLAS is deterministic only with a fixed workspace; must be set before the first CUDA call.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -32,7 +40,9 @@ def make_accelerator(precision: str, expected_processes: int | None) -> Accelera
     try:
         # Some backbones never use some parameters (masked_spec_embed in a batch without masking): DDP must look.
         ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
-        accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[ddp])
+        accelerator = Accelerator(
+            mixed_precision=precision, kwargs_handlers=[ddp], log_with=list(log_with) or None, project_dir=log_dir
+        )
     except ValueError as error:
         raise ConfigError(f"precision {precision} cannot be used on this device: {error}") from error
     if not accelerator.is_main_process:
@@ -44,6 +54,17 @@ def make_accelerator(precision: str, expected_processes: int | None) -> Accelera
             "ACCELERATE_USE_CPU=true: `--cpu` starts one process whatever --num_processes says)"
         )
     return accelerator
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """accelerate leaves out in silence what is not installed."""
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            known = ", ".join(sorted(map(str, LOGGER_TYPE_TO_CLASS)))
+            raise ConfigError(f"log_with: accelerate knows no tracker '{name}'; it knows {known}")
+        built_in = name in LoggerType.list()
+        if built_in and name not in map(str, get_available_trackers()):
+            raise ConfigError(f"log_with: the tracker '{name}' is not installed; pip install it, or take it out")
 
 
 def require_same(accelerator: Accelerator, value: str, what: str) -> None:
