@@ -26,7 +26,7 @@ from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.data.text import build_processor
 from audio_lottery.evaluation.transcribe import best_texts, transcribe
 from audio_lottery.models.ctc import Recogniser, load_recogniser
-from audio_lottery.training.processes import make_accelerator
+from audio_lottery.processes import make_accelerator
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from audio_lottery.config import ModelConfig
-from audio_lottery.models.ctc import load_trained
+from audio_lottery.models.load import load_trained
 from audio_lottery.report.inference import format_comparison, format_macs, format_profile
 from audio_lottery.sparse.benchmark import (
     RUNTIME_NAMES,
@@ -86,16 +86,13 @@ def load_subject(source: str, seed: int) -> Subject:
     Raises:
         ModelError: it cannot be loaded, or is no CTC model.
     """
-    recogniser = load_trained(ModelConfig(init=source))
-    extractor = recogniser.processor.feature_extractor
-    name = "input_features" if recogniser.takes_features else "input_values"
+    backbone = load_trained(ModelConfig(init=source))
+    name = backbone.module.main_input_name
 
     def make_inputs(seconds: float) -> torch.Tensor:
-        audio = noise(seconds, seed).numpy()
-        inputs: torch.Tensor = extractor(audio, sampling_rate=extractor.sampling_rate, return_tensors="pt")[name]
-        return inputs
+        return backbone.features([noise(seconds, seed).numpy()])[name]
 
-    return Subject(source, recogniser.model.eval(), name, make_inputs)
+    return Subject(source, backbone.module.eval(), name, make_inputs)
 
 
 def print_profile(subject: Subject, sparse: Mapping[str, nn.Module], settings: BenchmarkSettings) -> None:

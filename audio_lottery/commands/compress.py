@@ -143,11 +143,11 @@ def _corpus(test: str) -> CorpusConfig:
 
 
 def _compress(checkpoint: str, revision: str | None, out: Path, values: str) -> "SavedFile":
-    from audio_lottery.models.ctc import load_trained
+    from audio_lottery.models.load import load_trained
     from audio_lottery.sparse.format import save
 
-    recogniser = load_trained(ModelConfig(init=checkpoint, revision=revision))
-    return save(recogniser.model, out, values=values, processor=recogniser.processor)
+    backbone = load_trained(ModelConfig(init=checkpoint, revision=revision))
+    return save(backbone.module, out, values=values, processor=backbone.processor)
 
 
 def _measure(checkpoint: str, out: str, config: RunConfig) -> str:

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     # Here and not above: they load torch, and a mistake in the settings should be told at once.
     from accelerate.state import PartialState
 
-    from audio_lottery.lottery.evaluate import evaluate_model
+    from audio_lottery.evaluation.evaluate import evaluate_model
     from audio_lottery.report.evaluation import format_results, write_evaluation
 
     outcome = evaluate_model(checkpoint, config, stream=stream)

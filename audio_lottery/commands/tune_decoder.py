@@ -14,15 +14,15 @@ from jsonargparse import ArgumentError
 from audio_lottery.config import DecoderConfig, ModelConfig, RunConfig, validate
 from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.errors import ConfigError
-from audio_lottery.evaluation.decoding import available_cores, greedy_decoder, load_search
+from audio_lottery.evaluation.decoding import NOTHING, GreedyDecoder, available_cores, load_search
 from audio_lottery.evaluation.decoding.beam import to_log_probs
 from audio_lottery.evaluation.decoding.tuning import References, best_point, format_grid, keep_log_probs, tune
 from audio_lottery.evaluation.forward import forward
 from audio_lottery.evaluation.wer import score
-from audio_lottery.models.ctc import load_trained
+from audio_lottery.models.load import load_trained
 from audio_lottery.settings import make_parser, to_config
 from audio_lottery.storage import write_bytes, write_json
-from audio_lottery.training.processes import make_accelerator
+from audio_lottery.processes import make_accelerator
 
 _LM_WEIGHTS, _WORD_SCORES = "0.5,1,1.5,2,3", "-1,0,1,2"
 
@@ -73,25 +73,29 @@ def _tune(
         raise ConfigError("tune-decoder runs in one process; start it without accelerate launch or torchrun")
     root = Path(config.data.root).expanduser()
     source = ModelConfig(init=checkpoint, attention=config.model.attention, revision=config.model.revision)
-    recogniser = load_trained(source)
-    recogniser.model.to(accelerator.device)
-    search = load_search(config.evaluation.decoder, recogniser, root)
+    backbone = load_trained(source)
+    backbone.module.to(accelerator.device)
+    search = load_search(config.evaluation.decoder, backbone, root)
     manifest = load_manifest(config.data.dev, root)
     greedy: dict[int, str] = {}
-    decode_greedily = greedy_decoder(recogniser)
+    decode_greedily = GreedyDecoder(backbone)
 
     def utterances() -> Iterator[tuple[int, np.ndarray]]:
-        for rows, logits, frames in forward(
-            recogniser,
+        outputs = 1
+        for rows, emission in forward(
+            backbone,
             manifest,
             accelerator,
-            max_batch_seconds=config.evaluation.max_batch_seconds,
-            precision=config.evaluation.precision,
+            settings=config.evaluation,
             num_workers=config.data.num_workers,
             description="dev",
         ):
-            greedy.update(zip(rows, (found[0].text for found in decode_greedily(logits, frames)), strict=True))
-            yield from zip(rows, to_log_probs(logits, frames), strict=True)
+            outputs = emission.values.shape[-1]
+            greedy.update(zip(rows, (found[0].text for found in decode_greedily(emission)), strict=True))
+            yield from zip(rows, to_log_probs(emission), strict=True)
+        silent = [row for row in range(len(manifest)) if row not in greedy]
+        greedy.update(dict.fromkeys(silent, NOTHING.text))
+        yield from ((row, np.zeros((0, outputs), np.float32)) for row in silent)
 
     log_probs = keep_log_probs(utterances())
     references = References(manifest["id"][:], manifest["text"][:], config.data.normalizer)

@@ -13,13 +13,19 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import Wav2Vec2Processor
 
-from audio_lottery.data.audio import SAMPLE_RATE, read_audio
+from audio_lottery.data.audio import read_audio
+from audio_lottery.data.noise.seeds import utterance_rng
 from audio_lottery.errors import ConfigError
 
 AudioTransform = Callable[[np.ndarray, Mapping[str, Any], int], np.ndarray]
 """(samples at 16 kHz, manifest row, epoch) → samples: noise, reverberation, speed. The epoch is 0 in evaluation."""
+
+Features = Callable[[Sequence[np.ndarray]], dict[str, Tensor]]
+"""Audio of some utterances, float32 at 16 kHz, → inputs of a model. Runs in loader workers: pickles, draws nothing."""
+
+InputMasking = Callable[[dict[str, Tensor], Tensor, Sequence[np.random.Generator]], dict[str, Tensor]]
+"""(inputs, samples of each utterance, one random generator each) → inputs with masks."""
 
 Key = tuple[int, int]
 """(epoch, row of the manifest): an utterance as it is augmented in that epoch."""
@@ -31,6 +37,7 @@ class Item(TypedDict):
     id: str
     audio: np.ndarray
     labels: list[int]
+    epoch: int
 
 
 class Batch(TypedDict):
@@ -75,23 +82,33 @@ class SpeechDataset(torch.utils.data.Dataset[Item]):
         audio = read_audio(row["audio"], row["start"], row["end"], utterance_id=row["id"])
         if self._transform is not None:
             audio = self._transform(audio, row, epoch)
-        return {"id": row["id"], "audio": audio, "labels": self._encode(row["text"]) if self._encode else []}
+        return {"id": row["id"], "audio": audio, "labels": self._encode(row["text"]) if self._encode else [], "epoch": epoch}
 
 
 class Collator:
-    """Pads items to a `Batch` with the model's own feature extractor."""
+    """Makes a `Batch` of items.
 
-    def __init__(self, processor: Wav2Vec2Processor) -> None:
-        self._extract = processor.feature_extractor
+    Args:
+        features: from the audio of some utterances to the model's padded inputs.
+        masking: changes the inputs of a training (SpecAugment), with one random generator an utterance.
+        seed: of those generators, beside epoch and utterance id.
+    """
+
+    def __init__(self, features: Features, masking: InputMasking | None = None, seed: int = 0) -> None:
+        self._features = features
+        self._masking = masking
+        self._seed = seed
 
     def __call__(self, items: list[Item]) -> Batch:
-        features = self._extract(
-            [item["audio"] for item in items], sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt"
-        )
+        inputs = self._features([item["audio"] for item in items])
+        samples = torch.tensor([item["audio"].shape[0] for item in items])
+        if self._masking is not None:
+            rngs = [utterance_rng(self._seed, "specaugment", item["id"], item["epoch"]) for item in items]
+            inputs = self._masking(inputs, samples, rngs)
         return {
             "ids": [item["id"] for item in items],
-            "inputs": dict(features),
-            "samples": torch.tensor([item["audio"].shape[0] for item in items]),
+            "inputs": inputs,
+            "samples": samples,
             "labels": [torch.tensor(item["labels"], dtype=torch.long) for item in items],
         }
 
@@ -167,7 +184,10 @@ def pack(order: Sequence[int] | np.ndarray, durations: np.ndarray, max_batch_sec
 
 
 def make_loader(
-    dataset: SpeechDataset, batches: Iterator[list[int]] | Iterator[list[Key]], collator: Collator, num_workers: int
+    dataset: SpeechDataset,
+    batches: Iterator[list[int]] | Iterator[list[Key]],
+    collator: Callable[[list[Item]], Any],
+    num_workers: int,
 ) -> DataLoader:
     """A DataLoader over ready-made batches; it draws nothing from torch's global random generator."""
     return DataLoader(

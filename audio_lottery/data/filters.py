@@ -2,17 +2,16 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import Wav2Vec2Processor
 
 from audio_lottery.config import DataConfig
 from audio_lottery.data.audio import SAMPLE_RATE
-from audio_lottery.data.text import LabelEncoder, check_vocabulary, get_normalizer, min_ctc_frames
+from audio_lottery.data.text import Vocabulary, check_vocabulary, get_normalizer
 from audio_lottery.errors import CorpusError
 
 
@@ -35,22 +34,21 @@ class TrainingData:
 
 def prepare_training(
     manifest: Dataset,
-    processor: Wav2Vec2Processor,
-    frames: Callable[[int], int],
+    vocabulary: Vocabulary,
+    can_align: Callable[[Sequence[int], int], bool],
     config: DataConfig,
     fastest: float = 1.0,
 ) -> TrainingData:
     """Encode the transcripts and leave out what cannot be trained on.
 
     Left out and counted are utterances with an empty transcript, shorter than ``min_seconds``, longer than
-    ``max_seconds``, with fewer output frames than their labels need (labels + adjacent repeats: CTC has no alignment
-    for them), and, where ``out_of_vocabulary`` is ``drop``, with characters outside the vocabulary.
+    ``max_seconds``, with more labels than the model can write over their audio (``can_align``), and, where ``out_of_vocabulary`` is ``drop``, with characters outside the vocabulary.
     Test sets never pass through here.
 
     Args:
         manifest: the training rows.
-        processor: gives the vocabulary.
-        frames: number of samples → number of output frames of the model.
+        vocabulary: transcripts → labels.
+        can_align: (labels, samples) → whether the model can write so many labels over so much audio.
         config: limits and policies.
         fastest: the largest factor of speed perturbation; CTC must have frames enough at that speed too.
 
@@ -61,8 +59,8 @@ def prepare_training(
     normalize = get_normalizer(config.normalizer)
     if config.out_of_vocabulary == "error":
         texts = ((row["id"], normalize(row["text"])) for row in _rows(manifest, "id", "text"))
-        check_vocabulary(texts, processor, where="the training set")
-    encoder = LabelEncoder.from_processor(processor)
+        check_vocabulary(texts, vocabulary, where="the training set")
+    encoder = vocabulary
 
     def reason_to_drop(text: str, duration: float) -> str | None:
         if not text:
@@ -73,7 +71,7 @@ def prepare_training(
             return f"longer than {config.max_seconds:g} s"
         if encoder.unknown(text):
             return "characters outside the vocabulary"
-        if min_ctc_frames(encoder.encode(text)) > frames(int(duration * SAMPLE_RATE / fastest)):
+        if not can_align(encoder.encode(text), int(duration * SAMPLE_RATE / fastest)):
             return "more labels than frames"
         return None
 
@@ -101,7 +99,7 @@ class Transcriber:
     """Transcript → label ids, normalised first; a class because DataLoader workers may have to pickle it."""
 
     normalize: Callable[[str], str]
-    encoder: LabelEncoder
+    encoder: Vocabulary
 
     def __call__(self, text: str) -> list[int]:
         """Label ids of one transcript."""

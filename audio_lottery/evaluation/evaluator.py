@@ -8,11 +8,11 @@ import numpy as np
 from accelerate import Accelerator
 from datasets import Dataset
 
-from audio_lottery.config import EvaluationConfig, SuiteConfig
+from audio_lottery.config import EvaluationConfig, RunConfig, SuiteConfig
 from audio_lottery.data.batching import AudioTransform
 from audio_lottery.data.noise import make_condition
 from audio_lottery.errors import ModelError
-from audio_lottery.evaluation.decoding import Decoder, Hypothesis, greedy_decoder
+from audio_lottery.evaluation.decoding import Decoder, GreedyDecoder, Hypothesis, make_decoder
 from audio_lottery.evaluation.transcribe import transcribe
 from audio_lottery.evaluation.transcripts import Transcripts, best_texts
 from audio_lottery.evaluation.wer import evaluate_texts, score
@@ -74,7 +74,7 @@ class Evaluator:
         self, backbone: Backbone, manifest: Dataset, transform: AudioTransform | None = None, description: str = ""
     ) -> list[list[Hypothesis]]:
         """The hypotheses of every row, best first, in the manifest's order, on every process."""
-        decoder = self.decoder or greedy_decoder(backbone)
+        decoder = self.decoder or GreedyDecoder(backbone)
         return transcribe(
             backbone,
             manifest,
@@ -135,3 +135,14 @@ def _check_lengths(manifest: Dataset, limit: float) -> None:
             f"evaluation.max_utterance_seconds is {limit:g}; raise it if memory allows, or cut the recording into "
             "segments: test utterances are never left out"
         )
+
+
+def make_evaluator(config: RunConfig, accelerator: Accelerator, backbone: Backbone | None = None) -> Evaluator:
+    """The evaluator of a configuration; with its decoder where the ``backbone`` to evaluate is known.
+
+    Raises:
+        ConfigError: as `make_decoder`.
+    """
+    root = Path(config.data.root).expanduser()
+    decoder = None if backbone is None else make_decoder(config.evaluation.decoder, backbone, root)
+    return Evaluator(accelerator, config.evaluation, config.data.normalizer, root, config.data.num_workers, decoder)

@@ -1,23 +1,26 @@
-"""From audio to logits: batches of like length, read ahead of the model, shared between processes."""
+"""From audio to emissions: batches of like length, read ahead of the model, shared between processes."""
 
+import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from torch import Tensor
 from tqdm import tqdm
 
+from audio_lottery.config import EvaluationConfig
 from audio_lottery.data.audio import SAMPLE_RATE
-from audio_lottery.data.batching import AudioTransform, Batch, Collator, SpeechDataset, make_loader, pack
-from audio_lottery.models.ctc import Recogniser
+from audio_lottery.data.batching import AudioTransform, Batch, Collator, Item, SpeechDataset, make_loader, pack
+from audio_lottery.models.base import Backbone, Emission
+
+logger = logging.getLogger(__name__)
 
 # Batches decoded ahead of the model. Two hide the jitter of reading; more only hold memory.
 READ_AHEAD = 2
@@ -27,46 +30,50 @@ BATCH_SECONDS = {"cpu": 32.0, "cuda": 240.0}
 
 T = TypeVar("T")
 
+Part = tuple[list[int], Batch]
+"""Places in a list of items, and the items there, padded."""
+
 
 def forward(
-    recogniser: Recogniser,
+    backbone: Backbone,
     manifest: Dataset,
     accelerator: Accelerator,
     *,
-    max_batch_seconds: float | None = None,
-    precision: Literal["no", "bf16"] = "no",
+    settings: EvaluationConfig,
     transform: AudioTransform | None = None,
     num_workers: int = 0,
     description: str = "evaluate",
-) -> Iterator[tuple[list[int], Tensor, list[int]]]:
-    """The logits of this process's share of a manifest, batch by batch.
+) -> Iterator[tuple[list[int], Emission]]:
+    """The emissions of this process's share of a manifest, batch by batch.
 
     Utterances are sorted by length and packed under a budget of padded audio; the longest come first, so that memory
     runs out at the start or not at all. Audio is decoded, changed and padded in a thread of its own while the model
-    computes. Where padding would change the outputs (group norm), only utterances of equal length share a batch, so
-    the result does not depend on the budget.
+    computes. Where padding would change the outputs (`Backbone.pads_exactly`), only utterances of equal length go
+    through the model together, so the result does not depend on the budget. An utterance too short for an output frame
+    never reaches the model and is not yielded.
 
     Args:
-        recogniser: its model must be on ``accelerator.device``; left in evaluation mode.
+        backbone: its module must be on ``accelerator.device``; left in evaluation mode.
         manifest: rows to evaluate; none is dropped.
         accelerator: the rows are shared between its processes.
-        max_batch_seconds: budget of padded audio of a batch; None takes `BATCH_SECONDS` of the device.
-        precision: float32, or bf16 autocast whatever the training precision was.
+        settings: ``max_batch_seconds``, budget of padded audio of a batch, None takes `BATCH_SECONDS` of the device;
+            ``precision``: float32, or bf16 autocast whatever the training precision was.
         transform: changes the audio (noise).
         num_workers: DataLoader workers.
         description: what the progress bar says.
 
     Yields:
-        (rows of the manifest, logits [batch, frames, characters] in float32 on the CPU, frames of each utterance
-        without padding).
+        (rows of the manifest, their emission). No row twice.
     """
-    model, device = recogniser.model.eval(), accelerator.device
-    budget = max_batch_seconds or BATCH_SECONDS.get(device.type, BATCH_SECONDS["cuda"])
+    backbone.module.eval()
+    device = accelerator.device
+    budget = settings.max_batch_seconds or BATCH_SECONDS.get(device.type, BATCH_SECONDS["cuda"])
     durations = np.asarray(manifest["duration"], dtype=np.float64)
-    batches = evaluation_batches(durations, budget, recogniser.pads_exactly)
+    batches = evaluation_batches(durations, budget, backbone.pads_exactly)
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     dataset = SpeechDataset(manifest, transform=transform)
-    loader = read_ahead(make_loader(dataset, iter(mine), Collator(recogniser.processor), num_workers))
+    collator = _PartCollator(backbone)
+    loader = read_ahead(make_loader(dataset, iter(mine), collator, num_workers))
     progress = tqdm(
         total=round(sum(float(durations[batch].sum()) for batch in mine)),
         desc=description,
@@ -75,37 +82,74 @@ def forward(
         disable=not accelerator.is_local_main_process or None,
     )
 
-    def compute(batch: Batch) -> tuple[Tensor, list[int]]:
-        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch["inputs"].items()}
-        # Both are settings of a thread.
-        autocast: Any = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-        with torch.inference_mode(), autocast:
-            logits = model(**inputs).logits.float().cpu()
-        return logits, recogniser.valid_frames(logits, batch["samples"])
+    def compute(parts: list[Part]) -> list[tuple[list[int], Emission]]:
+        # Both are settings of a thread. Not torch.inference_mode: a module that keeps something of the pass (rotary
+        # positions of Wav2Vec2-Conformer) could not be trained afterwards.
+        autocast: Any = torch.autocast(device.type, torch.bfloat16) if settings.precision == "bf16" else nullcontext()
+        results = []
+        with torch.no_grad(), autocast:
+            for places, batch in parts:
+                inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch["inputs"].items()}
+                results.append((places, backbone.emit(inputs, batch["samples"])))
+        return results
 
-    with progress, closing(loader), closing(_side_by_side(compute, loader, device)) as computed:
-        for rows, (logits, frames) in zip(mine, computed, strict=True):
-            yield rows, logits, frames
+    together = 1 if backbone.keeps_state else torch.get_num_threads()
+    silent = 0
+    with progress, closing(loader), closing(_side_by_side(compute, loader, device, together)) as computed:
+        for rows, results in zip(mine, computed, strict=True):
+            for places, emission in results:
+                yield [rows[place] for place in places], emission
+            silent += len(rows) - sum(len(places) for places, _ in results)
             progress.update(round(float(durations[rows].sum())))
+    if silent:
+        seconds = backbone.shortest / SAMPLE_RATE
+        logger.warning(
+            "%s: %d utterances are shorter than %g s and give no output frame: empty hypotheses",
+            description,
+            silent,
+            seconds,
+        )
 
 
-def _side_by_side(compute: Callable[[Batch], T], batches: Iterable[Batch], device: torch.device) -> Generator[T]:
-    """``compute`` of every batch, in order; on a CPU as many batches at once as torch has threads, one thread each.
+class _PartCollator:
+    """Pads items to batches that may go through the model as they are; items too short for a frame are in none.
+
+    The lengths of the audio decide: those of a manifest are rounded, and a file may end a little before its row does.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._collate = Collator(backbone.features)
+        self._shortest = backbone.shortest
+        self._mixed = backbone.pads_exactly
+
+    def __call__(self, items: list[Item]) -> list[Part]:
+        places: dict[int, list[int]] = {}
+        for place, item in enumerate(items):
+            samples = item["audio"].shape[0]
+            if samples >= self._shortest:
+                places.setdefault(0 if self._mixed else samples, []).append(place)
+        return [(part, self._collate([items[place] for place in part])) for part in places.values()]
+
+
+def _side_by_side(
+    compute: Callable[[list[Part]], T], batches: Iterable[list[Part]], device: torch.device, together: int
+) -> Generator[T]:
+    """``compute`` of every batch, in order; on a CPU ``together`` batches at once, one thread each.
 
     A thread per batch keeps all cores busy where a small model's layers are too short to be shared between them, and
     its sums do not depend on the number of threads.
     """
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
+    if device.type != "cpu" or together == 1:
         yield from map(compute, batches)
         return
+    threads = torch.get_num_threads()
     waiting: deque[Future[T]] = deque()
     # The number of threads is a setting of each thread, and the default of threads that start later.
-    with ThreadPoolExecutor(threads, "forward", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(together, "forward", initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             for batch in batches:
                 waiting.append(pool.submit(compute, batch))
-                if len(waiting) > threads:
+                if len(waiting) > together:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

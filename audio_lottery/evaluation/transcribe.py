@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from audio_lottery.config import EvaluationConfig
 from audio_lottery.data.batching import AudioTransform
-from audio_lottery.evaluation.decoding import Decoder, Hypothesis
+from audio_lottery.evaluation.decoding import NOTHING, Decoder, Hypothesis
 from audio_lottery.evaluation.forward import forward
 from audio_lottery.models.base import Backbone
 
@@ -66,4 +66,5 @@ def transcribe(
         while waiting:
             collect()
     by_row = dict(gather_object(found) if accelerator.num_processes > 1 else found)
-    return [by_row[row] for row in range(len(manifest))]
+    # what is too short for a frame has no emission, and nothing was said
+    return [by_row.get(row, [NOTHING]) for row in range(len(manifest))]

@@ -70,7 +70,7 @@ class Rewind:
         source = replace(
             self.model, init=str(path), revision=None, overrides={}, reset_head=False, random_init=draw is not None
         )
-        return load_backbone(source, seed=draw or 0, trains=False)
+        return load_backbone(source, seed=draw or 0)
 
     def _masked(self, backbone: Backbone, mask: Mask) -> Backbone:
         pruning.apply(mask, backbone.module)

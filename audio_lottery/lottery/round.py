@@ -17,7 +17,8 @@ from audio_lottery.evaluation.compare import compare
 from audio_lottery.evaluation.counts import count_errors
 from audio_lottery.evaluation.transcripts import Transcripts, read_transcripts
 from audio_lottery.lottery.provenance import provenance
-from audio_lottery.lottery.run import Run, make_evaluator
+from audio_lottery.evaluation.evaluator import make_evaluator
+from audio_lottery.lottery.run import Run
 from audio_lottery.lottery.run_folder import MOVEMENT_FILE
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import load_backbone
@@ -26,7 +27,7 @@ from audio_lottery.storage import read_json, sealed_folder, write_json
 from audio_lottery.training.hook import Hook
 from audio_lottery.training.hooks import GatherMovement, KeepMask
 from audio_lottery.training.loop import Trainer, TrainingReport
-from audio_lottery.training.processes import finished, require_same
+from audio_lottery.processes import finished, require_same
 from audio_lottery.training.state import Stage
 
 DEV = "dev"
@@ -40,7 +41,7 @@ def make_theta(run: Run) -> None:
         return
     train, dev = run.data.theta_train, run.data.theta_dev
     trains = train is not None and dev is not None
-    backbone = load_backbone(config.model, config.seed, trains=True)
+    backbone = load_backbone(config.model, config.seed, new_head=True)  # every round trains it
     report: TrainingReport | None = None
     if trains:
         report = _train(

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from audio_lottery.config import RunConfig, TrainingConfig
 from audio_lottery.data.batching import Batch, Collator, SpeechDataset, make_loader, pack
 from audio_lottery.data.filters import TrainingData, prepare_training
 from audio_lottery.data.noise import make_augmenter
-from audio_lottery.evaluation.decoding import make_decoder
 from audio_lottery.evaluation.evaluator import Evaluator
 from audio_lottery.lottery.data import RunData
 from audio_lottery.lottery.methods import Method
@@ -96,14 +94,3 @@ class Run:
         return pruning.collect(
             backbone.module, list(names), read(), loss=loss, activations=activations, saliency=not activations
         )
-
-
-def make_evaluator(config: RunConfig, accelerator: Accelerator, backbone: Backbone | None = None) -> Evaluator:
-    """The evaluator of a configuration; with its decoder where the ``backbone`` to evaluate is known.
-
-    Raises:
-        ConfigError: as `audio_lottery.evaluation.decoding.make_decoder`.
-    """
-    root = Path(config.data.root).expanduser()
-    decoder = None if backbone is None else make_decoder(config.evaluation.decoder, backbone, root)
-    return Evaluator(accelerator, config.evaluation, config.data.normalizer, root, config.data.num_workers, decoder)

@@ -12,6 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from audio_lottery.config import ModelConfig
 from audio_lottery.data.features import FeatureExtraction, input_lengths
 from audio_lottery.data.text import LabelEncoder, Vocabulary, min_ctc_frames
+from audio_lottery.errors import ModelError
 from audio_lottery.models import pretrained
 from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs
 from audio_lottery.models.checkpoint import OpenedCheckpoint
@@ -113,6 +114,9 @@ class CtcBackbone(Backbone):
         """Best path: the best output of each frame, repeats merged, blanks removed (Graves et al. 2006, section 3.2).
 
         With a language model, or a ``beam`` above 1: `audio_lottery.evaluation.decoding`.
+
+        Raises:
+            ModelError: a logit is NaN: the model is broken, and no text can be read off it.
         """
         best = emission.values.argmax(dim=-1)  # of the logits: log_softmax rounds close ones to a tie
         values = emission.values.log_softmax(dim=-1).gather(-1, best.unsqueeze(-1)).squeeze(-1)
@@ -121,6 +125,9 @@ class CtcBackbone(Backbone):
             score[count:] = 0.0
         texts = self.processor.batch_decode(best)
         totals = values.sum(dim=-1, dtype=torch.float64).tolist()
+        broken = sum(total != total for total in totals)
+        if broken:
+            raise ModelError(f"the model's output is not a number for {broken} of {len(totals)} utterances of a batch")
         return [[Hypothesis(text, total, total, 0.0)] for text, total in zip(texts, totals, strict=True)]
 
     def _valid_frames(self, inputs: Mapping[str, Tensor], samples: Tensor) -> Tensor:

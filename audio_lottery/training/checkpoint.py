@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from audio_lottery.errors import RunError
 from audio_lottery.pruning import Mask
 from audio_lottery.storage import read_json, sealed_folder, write_json
-from audio_lottery.training.processes import finished
+from audio_lottery.processes import finished
 
 
 @dataclass

@@ -14,7 +14,7 @@ from audio_lottery.evaluation.forward import read_ahead
 from audio_lottery.evaluation.suites import join, measure, run_suite, transcribe_suite
 from audio_lottery.evaluation.transcribe import best_texts, transcribe
 from audio_lottery.models.ctc import Recogniser, load_folder, load_recogniser
-from audio_lottery.training.processes import make_accelerator
+from audio_lottery.processes import make_accelerator
 from tests.conftest import TINY_MODEL
 
 # a model with random weights says something only where its output layer is not too shy

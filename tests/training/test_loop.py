@@ -17,7 +17,7 @@ from audio_lottery.pruning import Mask, find_scope, global_magnitude
 from audio_lottery.training import checkpoint, loop
 from audio_lottery.training.loop import Trainer
 from audio_lottery.training.masking import Fixed
-from audio_lottery.training.processes import make_accelerator
+from audio_lottery.processes import make_accelerator
 from tests.conftest import TINY_MODEL
 
 CONFIG = TrainingConfig(

@@ -7,7 +7,7 @@ from torch import nn
 from audio_lottery import pruning
 from audio_lottery.pruning import Mask, exact_count, global_magnitude
 from audio_lottery.training.masking import Adjusting, Gradual, MaskKeeper
-from audio_lottery.training.processes import make_accelerator
+from audio_lottery.processes import make_accelerator
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from audio_lottery.data.text.labels import (
     LabelEncoder,
     check_vocabulary,
-    encode_labels,
     min_ctc_frames,
     out_of_vocabulary,
 )
@@ -31,7 +30,6 @@ __all__ = [
     "Vocabulary",
     "build_processor",
     "check_vocabulary",
-    "encode_labels",
     "get_normalizer",
     "min_ctc_frames",
     "out_of_vocabulary",

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from audio_lottery.data.text.characters import show
+from audio_lottery.data.text.vocabulary import Vocabulary
 from audio_lottery.errors import ModelError, TextError
 
 if TYPE_CHECKING:
@@ -64,49 +65,44 @@ class LabelEncoder:
             raise TextError(f"the vocabulary has no {listed}, which occurs in '{text}'; {_REMEDY}")
         return [self.ids[char] for char in text]
 
-
-def encode_labels(text: str, processor: "Wav2Vec2Processor") -> list[int]:
-    """Label ids of one normalised text (`LabelEncoder` builds its table once, for many).
-
-    Raises:
-        TextError: a character is not in the vocabulary; ``<unk>`` is never emitted.
-    """
-    return LabelEncoder.from_processor(processor).encode(text)
+    def decode(self, labels: Sequence[int]) -> str:
+        """The text of label ids, repeats kept."""
+        characters = {index: char for char, index in self.ids.items()}
+        return "".join(characters[label] for label in labels)
 
 
-def out_of_vocabulary(texts: Iterable[tuple[str, str]], processor: "Wav2Vec2Processor") -> dict[str, tuple[int, str]]:
+def out_of_vocabulary(texts: Iterable[tuple[str, str]], vocabulary: Vocabulary) -> dict[str, tuple[int, str]]:
     """Count the characters that the vocabulary cannot write.
 
     Args:
         texts: pairs of utterance id and normalised text.
-        processor: whose vocabulary counts.
+        vocabulary: what can be written.
 
     Returns:
         Character to (how often it occurs, id of the first utterance with it), most frequent first.
     """
-    encoder = LabelEncoder.from_processor(processor)
     found: dict[str, tuple[int, str]] = {}
     for utterance_id, text in texts:
-        for char in encoder.unknown(text):
+        for char in vocabulary.unknown(text):
             count, first = found.get(char, (0, utterance_id))
             found[char] = (count + 1, first)
     return dict(sorted(found.items(), key=lambda item: (-item[1][0], item[0])))
 
 
 def check_vocabulary(
-    texts: Iterable[tuple[str, str]], processor: "Wav2Vec2Processor", where: str = "the corpus"
+    texts: Iterable[tuple[str, str]], vocabulary: Vocabulary, where: str = "the corpus"
 ) -> None:
     """Refuse texts that the vocabulary cannot write.
 
     Args:
         texts: pairs of utterance id and normalised text.
-        processor: whose vocabulary counts.
+        vocabulary: what can be written.
         where: the corpus and split, for the message.
 
     Raises:
         TextError: lists every such character with its count, the first utterance that holds it, and what to do.
     """
-    found = out_of_vocabulary(texts, processor)
+    found = out_of_vocabulary(texts, vocabulary)
     if found:
         listed = ", ".join(f"{show(char)} ({count}×, first in {first})" for char, (count, first) in found.items())
         raise TextError(f"{where} holds characters outside the vocabulary: {listed}; {_REMEDY}")

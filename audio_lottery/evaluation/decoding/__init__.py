@@ -1,26 +1,35 @@
-"""From logits to words: greedy, or prefix beam search with an n-gram language model (flashlight-text)."""
+"""From emissions to words, the one place: greedy, or prefix beam search with an n-gram language model."""
 
 from pathlib import Path
 
 from audio_lottery.config import DecoderConfig
 from audio_lottery.evaluation.decoding.beam import BeamSearch
-from audio_lottery.evaluation.decoding.greedy import greedy_decoder
-from audio_lottery.evaluation.decoding.hypothesis import Decoder, Hypothesis
+from audio_lottery.evaluation.decoding.greedy import GreedyDecoder
+from audio_lottery.evaluation.decoding.hypothesis import NOTHING, Decoder, Hypothesis
 from audio_lottery.evaluation.decoding.load import load_search
 from audio_lottery.evaluation.decoding.workers import available_cores
-from audio_lottery.models.ctc import Recogniser
+from audio_lottery.models.base import Backbone
 
-__all__ = ["BeamSearch", "Decoder", "Hypothesis", "available_cores", "greedy_decoder", "load_search", "make_decoder"]
+__all__ = [
+    "NOTHING",
+    "BeamSearch",
+    "Decoder",
+    "GreedyDecoder",
+    "Hypothesis",
+    "available_cores",
+    "load_search",
+    "make_decoder",
+]
 
 
-def make_decoder(config: DecoderConfig, recogniser: Recogniser, root: Path, *, processes: int | None = None) -> Decoder:
+def make_decoder(config: DecoderConfig, backbone: Backbone, root: Path, *, processes: int | None = None) -> Decoder:
     """The decoder that a configuration names.
 
     Call it on the main thread: beam search starts its processes here.
 
     Args:
         config: kind, language model, lexicon and search settings.
-        recogniser: gives blank, vocabulary and spelling.
+        backbone: gives blank, vocabulary and spelling.
         root: folder that relative paths of ``config`` start from.
         processes: processes of beam search, which never lets go of Python's lock; 0 searches in the calling thread.
             None takes the cores that this process of the launch has to itself.
@@ -31,6 +40,6 @@ def make_decoder(config: DecoderConfig, recogniser: Recogniser, root: Path, *, p
         TextError: a lexicon that cannot be read, or words that the model cannot spell.
     """
     if config.kind == "greedy":
-        return greedy_decoder(recogniser)
-    search = load_search(config, recogniser, root)
+        return GreedyDecoder(backbone)
+    search = load_search(config, backbone, root)
     return search.decoder(available_cores() if processes is None else processes)

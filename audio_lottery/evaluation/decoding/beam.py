@@ -13,13 +13,13 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from audio_lottery.config import DecoderConfig
 from audio_lottery.errors import ModelError
 from audio_lottery.evaluation.decoding.hypothesis import Hypothesis
 from audio_lottery.evaluation.decoding.language_model import flashlight
 from audio_lottery.evaluation.decoding.workers import Workers
+from audio_lottery.models.base import Emission
 
 # Log-probability of everything but the word delimiter in the frame that is put behind the last one.
 NO_WORD_END = -1e6
@@ -142,14 +142,14 @@ class BeamDecoder:
         """See `Decoder`."""
         return self.search.name
 
-    def __call__(self, logits: Tensor, frames: Sequence[int]) -> list[list[Hypothesis]]:
+    def __call__(self, emission: Emission) -> list[list[Hypothesis]]:
         """Arguments and result as in `Decoder`.
 
         Raises:
             ModelError: a logit is NaN.
             RunError: a decoding process was killed.
         """
-        utterances = to_log_probs(logits, frames)
+        utterances = to_log_probs(emission)
         if self._workers is None:
             return [self.search.decode(log_probs) for log_probs in utterances]
         return list(self._workers.map(BeamSearch.decode, utterances))
@@ -160,14 +160,14 @@ class BeamDecoder:
             self._workers.close()
 
 
-def to_log_probs(logits: Tensor, frames: Sequence[int]) -> list[np.ndarray]:
-    """Log-probabilities of each utterance of a batch, [frames, characters] in float32, without padding.
+def to_log_probs(emission: Emission) -> list[np.ndarray]:
+    """Log-probabilities of each utterance of a batch of CTC logits, [frames, characters] in float32, without padding.
 
     Raises:
         ModelError: a logit is NaN: the model is broken, and no text can be read off it.
     """
-    log_probs = logits.float().log_softmax(dim=-1).cpu().numpy()
-    utterances = [row[:count] for row, count in zip(log_probs, frames, strict=True)]
+    log_probs = emission.values.log_softmax(dim=-1).numpy()
+    utterances = [row[:count] for row, count in zip(log_probs, emission.frames, strict=True)]
     broken = sum(bool(np.isnan(utterance).any()) for utterance in utterances)
     if broken:
         raise ModelError(f"the model's output is not a number for {broken} of {len(utterances)} utterances of a batch")

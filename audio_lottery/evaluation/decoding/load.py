@@ -16,7 +16,7 @@ from audio_lottery.evaluation.decoding.language_model import (
     load_kenlm,
 )
 from audio_lottery.evaluation.decoding.lexicon import Entry, Speller, read_lexicon, spell_words
-from audio_lottery.models.ctc import Recogniser
+from audio_lottery.models.base import Backbone
 from audio_lottery.storage import file_sha256
 
 logger = logging.getLogger(__name__)
@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 _UNKNOWN = "\u2060no such word\u2060"
 
 
-def load_search(config: DecoderConfig, recogniser: Recogniser, root: Path) -> BeamSearch:
+def load_search(config: DecoderConfig, backbone: Backbone, root: Path) -> BeamSearch:
     """Load what beam search needs.
 
     Args:
         config: language model, lexicon and search settings.
-        recogniser: gives blank, vocabulary and spelling.
+        backbone: gives blank, vocabulary and spelling.
         root: folder that relative paths start from.
 
     Raises:
@@ -39,24 +39,30 @@ def load_search(config: DecoderConfig, recogniser: Recogniser, root: Path) -> Be
         TextError: a lexicon that cannot be read, or words that the model cannot spell or the language model not know.
     """
     _check(config)
+    blank = backbone.blank
+    if blank is None:
+        raise ConfigError(
+            f"evaluation.decoder.kind beam needs CTC outputs, which {type(backbone.module).__name__} does not give; use "
+            "kind greedy"
+        )
     module = flashlight("decoder")
     lm = _file(config.lm, root, "lm")
     lexicon = _file(config.lexicon, root, "lexicon")
-    speller = Speller.from_processor(recogniser.processor)
+    speller = Speller.from_processor(backbone.processor)
     files = [
         f"{key}={path.name} sha256:{file_sha256(path)[:12]}" for key, path in (("lm", lm), ("lexicon", lexicon)) if path
     ]
     if lm is None and lexicon is None:
-        tokenizer, model = recogniser.processor.tokenizer, module.ZeroLM()
-        return BeamSearch(config, files, recogniser.blank, speller.delimiter, tokenizer, model, None, ())
+        tokenizer, model = backbone.processor.tokenizer, module.ZeroLM()
+        return BeamSearch(config, files, blank, speller.delimiter, tokenizer, model, None, ())
     entries = _entries(lm, lexicon, speller)
     texts = {entry.word: entry.text for entry in entries}
     model = module.ZeroLM() if lm is None else load_kenlm(lm, [*texts, _UNKNOWN])
     if lm is not None and lexicon is not None:
         _require_known(model, list(texts), lm, lexicon)
     trie = _trie(module, model, entries, list(texts), speller.delimiter)
-    tokenizer = recogniser.processor.tokenizer
-    return BeamSearch(config, files, recogniser.blank, speller.delimiter, tokenizer, model, trie, list(texts.values()))
+    tokenizer = backbone.processor.tokenizer
+    return BeamSearch(config, files, blank, speller.delimiter, tokenizer, model, trie, list(texts.values()))
 
 
 def _check(config: DecoderConfig) -> None:

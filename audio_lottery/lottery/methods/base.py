@@ -22,7 +22,7 @@ from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import family_of, load_folder
 from audio_lottery.pruning import SCORES, Evidence, Mask, Rule, find_scope
 from audio_lottery.storage import write_json
-from audio_lottery.training.masking import Fixed, MaskPolicy, Prune
+from audio_lottery.training.policies import Fixed, MaskPolicy, Prune
 
 EvidenceSource = Callable[[Backbone, Sequence[str], str], Evidence]
 """(backbone, prunable parameters, what a score needs) → the evidence, from some training speech."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from audio_lottery.lottery.methods.base import EvidenceSource, Method
 from audio_lottery.pruning import Mask
-from audio_lottery.training.masking import Gradual, MaskPolicy
+from audio_lottery.training.policies import Gradual, MaskPolicy
 
 
 @dataclass(frozen=True)

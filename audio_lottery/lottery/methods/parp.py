@@ -6,7 +6,7 @@ import numpy as np
 
 from audio_lottery.lottery.methods.base import Method
 from audio_lottery.pruning import Mask
-from audio_lottery.training.masking import MaskPolicy, Repruned
+from audio_lottery.training.policies import MaskPolicy, Repruned
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from audio_lottery.errors import RunError
 from audio_lottery.training.checkpoint import load_checkpoint, save_checkpoint
-from audio_lottery.training.hooks.base import Hook
+from audio_lottery.training.hook import Hook
 from audio_lottery.training.state import Progress, Training
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from audio_lottery import pruning
 from audio_lottery.errors import MaskError
 from audio_lottery.pruning import Enforcer, Mask
-from audio_lottery.training.hooks.base import Hook
+from audio_lottery.training.hook import Hook
 from audio_lottery.training.policies import MaskPolicy
-from audio_lottery.training.processes import require_same
+from audio_lottery.processes import require_same
 from audio_lottery.training.state import Training
 
 _NOW, _BEST = "mask_now.safetensors", "mask_best.safetensors"

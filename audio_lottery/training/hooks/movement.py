@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from audio_lottery.pruning import MovementAccumulator
-from audio_lottery.training.hooks.base import Hook
+from audio_lottery.training.hook import Hook
 from audio_lottery.training.state import Training
 
 _NOW, _BEST = "movement_now.safetensors", "movement_best.safetensors"

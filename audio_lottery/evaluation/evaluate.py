@@ -1,6 +1,5 @@
-"""Evaluate any CTC model, ours or not, on the test suites of a configuration."""
+"""Evaluate any model, ours or not, on the test suites of a configuration."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +12,14 @@ from audio_lottery.config import ModelConfig, RunConfig
 from audio_lottery.data.corpora.hub import stream_windows
 from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.errors import ConfigError
-from audio_lottery.evaluation.decoding import make_decoder
-from audio_lottery.evaluation.suites import Transcripts, join, measure, transcribe_suite
-from audio_lottery.models.ctc import load_trained
-from audio_lottery.training.processes import make_accelerator
-
-logger = logging.getLogger(__name__)
+from audio_lottery.evaluation.evaluator import make_evaluator
+from audio_lottery.evaluation.transcripts import Transcripts, join
+from audio_lottery.models.load import load_trained
+from audio_lottery.processes import make_accelerator
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class SuiteOutcome:
     """What a model did on one suite.
 
     Attributes:
@@ -34,17 +31,17 @@ class Evaluation:
     transcripts: Transcripts
 
 
-def evaluate_model(checkpoint: str, config: RunConfig, *, stream: bool = False) -> dict[str, Evaluation]:
+def evaluate_model(checkpoint: str, config: RunConfig, *, stream: bool = False) -> dict[str, SuiteOutcome]:
     """Run every suite of ``config.evaluation`` on ``config.data.test``.
 
     Args:
-        checkpoint: folder or Hub id of any model that ``AutoModelForCTC.from_pretrained`` loads.
+        checkpoint: folder or Hub id of any model that a family of `audio_lottery.models` takes.
         config: gives test splits, suites, decoder and normaliser; of its model section only ``attention`` and
             ``revision`` are used.
         stream: read the test splits, which must be of the corpus ``hub``, window by window, without keeping them.
 
     Returns:
-        Suite name → evaluation, on every process.
+        Suite name → outcome, on every process.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -53,30 +50,18 @@ def evaluate_model(checkpoint: str, config: RunConfig, *, stream: bool = False) 
     """
     accelerator = make_accelerator("no", config.num_processes)
     source = ModelConfig(init=checkpoint, attention=config.model.attention, revision=config.model.revision)
-    recogniser = load_trained(source)
-    recogniser.model.to(accelerator.device)
-    root = Path(config.data.root).expanduser()
-    decoder = make_decoder(config.evaluation.decoder, recogniser, root)
-    parts: dict[str, list[Transcripts]] = {suite.name: [] for suite in config.evaluation.suites}
-    for manifest in _windows(config, root) if stream else _whole(config, root, accelerator):
-        for suite in config.evaluation.suites:
-            transcripts = transcribe_suite(
-                recogniser,
-                manifest,
-                suite,
-                accelerator,
-                config.evaluation,
-                root=root,
-                num_workers=config.data.num_workers,
-                decoder=decoder,
-            )
-            parts[suite.name].append(transcripts)
-    outcome = {}
-    for suite in config.evaluation.suites:
-        transcripts = join(parts[suite.name])
-        result = measure(transcripts, suite, config.evaluation, config.data.normalizer, decoder)
-        outcome[suite.name] = Evaluation(result, transcripts)
-    return outcome
+    backbone = load_trained(source)
+    backbone.module.to(accelerator.device)
+    evaluator = make_evaluator(config, accelerator, backbone)
+    suites = config.evaluation.suites
+    parts: dict[str, list[Transcripts]] = {suite.name: [] for suite in suites}
+    for manifest in _windows(config, evaluator.root) if stream else _whole(config, evaluator.root, accelerator):
+        for suite in suites:
+            parts[suite.name].append(evaluator.transcribe(backbone, manifest, suite))
+    joined = {suite.name: join(parts[suite.name]) for suite in suites}
+    return {
+        suite.name: SuiteOutcome(evaluator.measure(joined[suite.name], suite), joined[suite.name]) for suite in suites
+    }
 
 
 def _whole(config: RunConfig, root: Path, accelerator: Accelerator) -> Iterator[Dataset]:
