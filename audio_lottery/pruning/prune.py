@@ -54,6 +54,8 @@ def prune(
     weights (or groups), its best ones are kept and the last of the ranking give way. Layers that ``among`` has emptied
     stay empty.
 
+    Weights are ranked in float32, complex ones by their magnitude: a score of one's own sees |w| of them.
+
     Args:
         model: on any device; the work is done on the CPU, with as many threads as torch uses. The parameters of a
             model that is sharded (FSDP2) are gathered: every process must call, and every process gets the same mask.
@@ -72,8 +74,8 @@ def prune(
 
     Raises:
         MaskError: an unknown name; a density that is out of range, below what layers and rules need or above what
-            ``among`` has; a pattern that does not fit a layer or the mask so far; NaN or infinite weights; evidence
-            that is missing or does not fit.
+            ``among`` has; a pattern that does not fit a layer or the mask so far; weights that are NaN, infinite,
+            beyond float32's range or without values (meta device); evidence that is missing or does not fit.
     """
     check_density(density)
     check_allocation(allocation)
@@ -189,7 +191,7 @@ def _prune_blocks(job: _Job, pattern: Blocks, density: float, allocation: str) -
     if allocation == "global":
         chosen = _global(ranking, layers, total)
     else:
-        shapes = {name: tuple(weight.shape) for name, weight in job.weights.items()}
+        shapes = {name: tuple(weight.shape) for name, weight in job.weights.items() if weight.numel()}
         counts = allocate(allocation, layers, total, shapes)
         by_row = job.score is wanda and allocation == "uniform" and pattern.single
         chosen = {
@@ -353,9 +355,16 @@ def _parameters(
                     f"the mask so far decides over weights that include and exclude leave out: {', '.join(outside)}; "
                     "leave include and exclude out (the mask gives the scope), or start from a mask of their scope"
                 )
-    return {name: _readable(weight) for name, weight in full_parameters(model, names)}
+    return {name: _readable(name, weight) for name, weight in full_parameters(model, names)}
 
 
-def _readable(weight: Tensor) -> Tensor:
+def _readable(name: str, weight: Tensor) -> Tensor:
     weight = weight.detach().cpu()
-    return weight if weight.dtype in (torch.float32, torch.float16, torch.bfloat16) else weight.float()
+    if weight.is_complex():
+        weight = weight.abs()
+    if weight.dtype != torch.float64:
+        return weight
+    narrow = weight.float()
+    if bool((narrow.isinf() & weight.isfinite()).any()):
+        raise MaskError(f"'{name}' has weights beyond the range of float32, in which they are ranked; scale them down")
+    return narrow

@@ -121,9 +121,9 @@ def wanda(
             )
         if bool((norms < 0).any()):
             raise MaskError(f"evidence.activations of '{name}' has negative numbers; norms are none")
-        scores[name] = torch.from_numpy(np.abs(matrix.numpy()) * norms.reshape(-1, matrix.shape[1]).numpy()).reshape(
-            weight.shape
-        )
+        rows = norms.numel() // max(1, matrix.shape[1])
+        by_row = norms.reshape(rows, matrix.shape[1]) if matrix.numel() else torch.ones(matrix.shape)
+        scores[name] = torch.from_numpy(np.abs(matrix.numpy()) * by_row.numpy()).reshape(weight.shape)
     return scores
 
 
