@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from audio_lottery.errors import MaskError
 from audio_lottery.pruning.distributed import cut_like, local_part, parameters_of, sum_over_shards
 from audio_lottery.pruning.mask import Mask
+from audio_lottery.pruning.parameters import FSDP1, imported_types
 
 
 @torch.no_grad()
@@ -139,6 +140,9 @@ class Enforcer:
             self._zero(name, parameter)
 
     def _hold(self, mask: Mask) -> None:
+        flat = imported_types(FSDP1)
+        if any(isinstance(module, flat) for module in self._model.modules()):
+            raise MaskError(f"a mask cannot be held on {FSDP1[1]} (FSDP1) while it trains; use fully_shard (FSDP2)")
         mask.check_fits(self._model)
         parameters = parameters_of(self._model, mask)
         held: dict[str, tuple[nn.Parameter, Tensor]] = {}

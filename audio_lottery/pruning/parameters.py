@@ -20,23 +20,20 @@ from audio_lottery.errors import MaskError
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
-# Where a wrapper's class is defined, its name, and the attribute that holds what it wraps. Looked up among the modules
+FSDP1 = ("torch.distributed.fsdp", "FullyShardedDataParallel")
+# Where a wrapper's class is defined and its name → the attribute that holds what it wraps. Looked up among the modules
 # that are imported: a process that never imported them has no such wrappers, and some take seconds to import.
-_WRAPPERS = (
-    ("torch._dynamo.eval_frame", "OptimizedModule", "_orig_mod"),
-    ("torch.nn.parallel.distributed", "DistributedDataParallel", "module"),
-    ("torch.nn.parallel.data_parallel", "DataParallel", "module"),
-    (
-        "torch.distributed.algorithms._checkpoint.checkpoint_wrapper",
-        "ActivationWrapper",
-        "_checkpoint_wrapped_module",
-    ),
-    ("torch.distributed.fsdp", "FullyShardedDataParallel", "_fsdp_wrapped_module"),
-    ("torch.optim.swa_utils", "AveragedModel", "module"),
-    ("deepspeed.runtime.engine", "DeepSpeedEngine", "module"),
-    ("peft.peft_model", "PeftModel", "base_model"),
-    ("peft.tuners.tuners_utils", "BaseTuner", "model"),
-)
+_WRAPPERS = {
+    ("torch._dynamo.eval_frame", "OptimizedModule"): "_orig_mod",
+    ("torch.nn.parallel.distributed", "DistributedDataParallel"): "module",
+    ("torch.nn.parallel.data_parallel", "DataParallel"): "module",
+    ("torch.distributed.algorithms._checkpoint.checkpoint_wrapper", "ActivationWrapper"): "_checkpoint_wrapped_module",
+    FSDP1: "_fsdp_wrapped_module",
+    ("torch.optim.swa_utils", "AveragedModel"): "module",
+    ("deepspeed.runtime.engine", "DeepSpeedEngine"): "module",
+    ("peft.peft_model", "PeftModel"): "base_model",
+    ("peft.tuners.tuners_utils", "BaseTuner"): "model",
+}
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
@@ -143,8 +140,8 @@ def imported_types(*kinds: tuple[str, str]) -> tuple[type, ...]:
 
 
 def _walk(module: nn.Module, name: str, full_name: str) -> Iterator[tuple[nn.Module, str, str]]:
-    wrapped = next((attribute for file, kind, attribute in _WRAPPERS if _is(module, file, kind)), None)
-    if wrapped == "_fsdp_wrapped_module" and module.training_state.name != "SUMMON_FULL_PARAMS":  # type: ignore[union-attr]
+    wrapped = next((key for kind, key in _WRAPPERS.items() if isinstance(module, imported_types(kind))), None)
+    if isinstance(module, imported_types(FSDP1)) and module.training_state.name != "SUMMON_FULL_PARAMS":  # type: ignore[union-attr]
         raise MaskError(
             f"{f'{name!r}' if name else 'the model'} is wrapped in FullyShardedDataParallel (FSDP1), whose parameters "
             "are flat pieces that a mask cannot name; use fully_shard (FSDP2), or prune before wrapping"
@@ -153,10 +150,6 @@ def _walk(module: nn.Module, name: str, full_name: str) -> Iterator[tuple[nn.Mod
     for key, child in module._modules.items():
         if child is not None:
             yield from _walk(child, name if key == wrapped else _join(name, key), _join(full_name, key))
-
-
-def _is(module: nn.Module, file: str, kind: str) -> bool:
-    return isinstance(module, imported_types((file, kind)))
 
 
 def _join(path: str, name: str) -> str:

@@ -253,6 +253,10 @@ def test_fsdp1_is_refused_unless_its_parameters_are_gathered(use_orig_params):
             action()
     with FullyShardedDataParallel.summon_full_params(model):
         assert prune(model, 0.5, exclude=HEAD) == mask
+        with pytest.raises(
+            MaskError, match=r"a mask cannot be held on FullyShardedDataParallel \(FSDP1\) while it train"
+        ):
+            Enforcer(mask, model)
         apply(mask, model)
     with FullyShardedDataParallel.summon_full_params(model):
         check(mask, model)
