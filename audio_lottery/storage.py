@@ -24,9 +24,9 @@ SEAL = "done"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -48,12 +48,15 @@ def file_fault(path: Path) -> str | None:
     return None
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: str | Path, data: bytes) -> None:
     """Write ``data`` to ``path``: temporary name, sync, rename.
 
     Raises:
         StorageError: the file could not be written; what was at ``path`` before is still there.
     """
+    path = Path(path)
+    if not path.name:
+        raise storage_error(repr(str(path)), IsADirectoryError("it names no file"))
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,25 +71,25 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise storage_error(path, error) from error
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON with `write_bytes`."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
         RunError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}); remove it and run the command again") from error
 
 
 @contextmanager
-def sealed_folder(path: Path) -> Iterator[Path]:
+def sealed_folder(path: str | Path) -> Iterator[Path]:
     """A folder that appears at ``path`` whole, or not at all.
 
     Yields a temporary folder beside ``path``; when the block ends, its files are synced, the seal is written and the
@@ -95,6 +98,7 @@ def sealed_folder(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: a file could not be written (disk full, permissions).
     """
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -115,7 +119,7 @@ def sealed_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[bool]:
+def file_lock(path: str | Path) -> Iterator[bool]:
     """Hold ``path`` against other processes; False where the file system knows no locks (some network ones)."""
     with open(path, "w", encoding="utf-8") as handle:
         try:
@@ -126,12 +130,12 @@ def file_lock(path: Path) -> Iterator[bool]:
         yield locked
 
 
-def is_sealed(path: Path) -> bool:
+def is_sealed(path: str | Path) -> bool:
     """Whether ``path`` is a folder that was finished."""
-    return (path / SEAL).is_file()
+    return (Path(path) / SEAL).is_file()
 
 
-def verify_sealed(path: Path, remedy: str) -> None:
+def verify_sealed(path: str | Path, remedy: str) -> None:
     """Compare every file of a sealed folder with its seal.
 
     Args:
@@ -141,6 +145,7 @@ def verify_sealed(path: Path, remedy: str) -> None:
     Raises:
         RunError: a file is missing, shorter or longer than it was, or its bytes changed.
     """
+    path = Path(path)
     for name, entry in read_json(path / SEAL)["files"].items():
         file = path / name
         if not file.is_file():
@@ -151,8 +156,9 @@ def verify_sealed(path: Path, remedy: str) -> None:
             raise RunError(f"{file} does not hold the bytes that were written; {remedy}")
 
 
-def recover_retired(path: Path) -> None:
+def recover_retired(path: str | Path) -> None:
     """Undo the first half of a replacement that a kill interrupted: bring back the folder that was being replaced."""
+    path = Path(path)
     retired = path.with_name(f".{path.name}.old")
     if retired.is_dir() and not path.exists():
         os.replace(retired, path)

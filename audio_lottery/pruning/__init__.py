@@ -16,7 +16,7 @@ from audio_lottery.pruning.mask import Mask
 from audio_lottery.pruning.patterns import Pattern, parse_pattern
 from audio_lottery.pruning.prune import prune
 from audio_lottery.pruning.scope import Scope, find_scope
-from audio_lottery.pruning.scores import SCORES, Evidence, Score
+from audio_lottery.pruning.scores import SCORES, Evidence, Score, ScoreKind
 from audio_lottery.pruning.selection import exact_count, keep_largest
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Rule",
     "Scope",
     "Score",
+    "ScoreKind",
     "apply",
     "broadcast_mask",
     "check",

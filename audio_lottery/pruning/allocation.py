@@ -127,17 +127,18 @@ def share(total: int, weights: Sequence[int], least: Sequence[int], most: Sequen
     """Whole numbers n_i that sum to ``total``, in proportion to ``weights``, with ``least_i ≤ n_i ≤ most_i``.
 
     The real shares are λ·weight_i cut at the bounds, with the one λ that makes the sum right; they are computed
-    exactly and rounded by largest remainder, ties to the earlier position.
+    exactly and rounded by largest remainder, ties to the earlier position. What weighs nothing gets its least.
 
     Raises:
         MaskError: the bounds do not allow the total.
     """
+    most = [high if weight else low for weight, low, high in zip(weights, least, most, strict=True)]
     if not sum(least) <= total <= sum(most):
         raise MaskError(
             f"cannot keep {total} weights: the layers together need at least {sum(least)} and have {sum(most)} to "
             "choose from; ask for a density between, or change the rules"
         )
-    shares: dict[int, Fraction] = {}
+    shares = {i: Fraction(least[i]) for i, weight in enumerate(weights) if not weight}
     while len(shares) < len(weights):
         free = [i for i in range(len(weights)) if i not in shares]
         scale = Fraction(total - sum(shares.values(), Fraction(0)), sum(weights[i] for i in free))

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from audio_lottery.errors import MaskError
-from audio_lottery.pruning.distributed import cut_like, full_tensor, is_sharded, local_part, parameters_of
+from audio_lottery.pruning.distributed import cut_like, full_tensor, local_part, parameters_of
 from audio_lottery.pruning.enforce import unwrapped
 from audio_lottery.pruning.input_norms import InputNorms
+from audio_lottery.pruning.parameters import is_sharded
 from audio_lottery.pruning.scores import Evidence
 
 
@@ -68,8 +69,8 @@ def collect(
         Evidence with float32 tensors on the CPU.
 
     Raises:
-        MaskError: no batches; a name is no parameter, is sharded, or is not reached by the batches; inputs that hooks
-            cannot see; a loss that is no scalar or not finite.
+        MaskError: no batches; a name is no parameter, is sharded or complex, or is not reached by the batches; inputs
+            that hooks cannot see; a loss that is no scalar or not finite.
     """
     parameters = _named(model, scope_names)
     norms = InputNorms(model, parameters) if activations else None
@@ -114,7 +115,7 @@ class MovementAccumulator:
         optimizer: the torch optimiser that trains them, or accelerate's wrapper.
 
     Raises:
-        MaskError: a name is no parameter, or the optimiser does not train it.
+        MaskError: a name is no parameter or a complex one, or the optimiser does not train it.
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str], optimizer: Optimizer) -> None:
@@ -186,13 +187,16 @@ class MovementAccumulator:
 
 
 def _named(model: nn.Module, names: Sequence[str], sharded: bool = False) -> dict[str, nn.Parameter]:
-    parameters = parameters_of(model)
-    unknown = [name for name in names if name not in parameters]
-    if unknown:
-        raise MaskError(f"no parameters of the model: {', '.join(unknown)}")
-    if not sharded and any(is_sharded(parameters[name]) for name in names):
+    parameters = parameters_of(model, names)
+    if not sharded and any(is_sharded(parameter) for parameter in parameters.values()):
         raise MaskError("the model is sharded; collect calibration evidence before fully_shard, or from a whole copy")
-    return {name: parameters[name] for name in names}
+    for name, parameter in parameters.items():
+        if parameter.is_complex():
+            raise MaskError(
+                f"'{name}' is {parameter.dtype}, and evidence is gathered for real weights only; leave it out, or "
+                "score by magnitude, lamp or random"
+            )
+    return parameters
 
 
 def _checked(value: Any, number: int, differentiable: bool) -> Tensor:

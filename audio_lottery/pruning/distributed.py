@@ -7,24 +7,17 @@ part: masks stay whole (`Mask`) and are cut where they are used, as their parame
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from audio_lottery.errors import MaskError
 from audio_lottery.pruning.mask import Mask
+from audio_lottery.pruning.parameters import is_sharded, pick
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
-
-# torch.distributed.tensor takes a second to import; a process that never imported it has no sharded parameters.
-
-
-def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
-    """Whether ``tensor`` is a ``DTensor``."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(tensor, module.DTensor)
 
 
 @torch.no_grad()
@@ -59,18 +52,29 @@ def cut_like(whole: Tensor, parameter: Tensor) -> Tensor:
     return whole.to(part.device)
 
 
-def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameter name → parameter; of FSDP2 modules the sharded ones, which are those that are trained and saved.
+def parameters_of(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
+    """The named parameters, to be read or written; of FSDP2 modules the sharded ones, which are trained and saved.
 
     A forward pass leaves gathered copies in place of the parameters of the root module; what is written into a copy is
     lost, so they are freed first.
+
+    Raises:
+        MaskError: a name is no parameter of the model, a mask cannot hold the parameter, or it has no values.
     """
     module = sys.modules.get("torch.distributed.fsdp")
     if module is not None:
         for child in model.modules():
             if isinstance(child, module.FSDPModule):
                 child.reshard()
-    return dict(model.named_parameters())
+    parameters = pick(model, names)
+    empty = [name for name, parameter in parameters.items() if parameter.is_meta]
+    if empty:
+        more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
+        raise MaskError(
+            f"{', '.join(empty[:3])}{more}: on the meta device, which has shapes and no values; load the weights, or "
+            "turn off what offloads them"
+        )
+    return parameters
 
 
 def shard_mask(mask: Mask, model: nn.Module) -> dict[str, Tensor]:
@@ -80,7 +84,7 @@ def shard_mask(mask: Mask, model: nn.Module) -> dict[str, Tensor]:
         MaskError: the mask does not fit the model.
     """
     mask.check_fits(model)
-    parameters = parameters_of(model)
+    parameters = parameters_of(model, mask)
     return {name: cut_like(tensor, parameters[name]) for name, tensor in mask.items()}
 
 
@@ -98,15 +102,10 @@ def full_parameters(model: nn.Module, names: Iterable[str]) -> Iterator[tuple[st
         memory is free again when the caller drops it.
 
     Raises:
-        MaskError: a name is no parameter of the model.
+        MaskError: a name is no parameter of the model, a mask cannot hold the parameter, or it has no values.
     """
-    parameters = parameters_of(model)
-    wanted = list(names)
-    unknown = [name for name in wanted if name not in parameters]
-    if unknown:
-        raise MaskError(f"no parameters of the model: {', '.join(unknown)}")
-    for name in wanted:
-        yield name, full_tensor(parameters[name])
+    for name, parameter in parameters_of(model, names).items():
+        yield name, full_tensor(parameter)
 
 
 @torch.no_grad()

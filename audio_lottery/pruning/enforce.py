@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from audio_lottery.errors import MaskError
 from audio_lottery.pruning.distributed import cut_like, local_part, parameters_of, sum_over_shards
 from audio_lottery.pruning.mask import Mask
+from audio_lottery.pruning.parameters import FSDP1, imported_types
 
 
 @torch.no_grad()
@@ -23,7 +24,7 @@ def apply(mask: Mask, model: nn.Module) -> None:
         MaskError: the mask does not fit the model.
     """
     mask.check_fits(model)
-    parameters = parameters_of(model)
+    parameters = parameters_of(model, mask)
     for name, tensor in mask.items():
         _zero_pruned(local_part(parameters[name]), _bits(cut_like(tensor, parameters[name])))
 
@@ -38,7 +39,7 @@ def check(mask: Mask, model: nn.Module) -> None:
         MaskError: names the parameters that have weights outside the mask, with counts.
     """
     mask.check_fits(model)
-    parameters = parameters_of(model)
+    parameters = parameters_of(model, mask)
     counts = {
         # alive > kept: alive and not kept
         name: int(torch.count_nonzero((local_part(parameters[name]) != 0) > cut_like(tensor, parameters[name])))
@@ -68,14 +69,14 @@ def clear_state(mask: Mask, model: nn.Module, optimizer: Optimizer | Sequence[Op
         MaskError: the mask does not fit, or the state is quantised, where zero bits are not the value zero.
     """
     mask.check_fits(model)
-    parameters = parameters_of(model)
+    parameters = parameters_of(model, mask)
     for inner in unwrapped(optimizer):
         for name, tensor in mask.items():
             parameter = parameters[name]
             for key, value in inner.state.get(parameter, {}).items():
                 if not isinstance(value, Tensor) or value.shape != parameter.shape:
                     continue
-                if not value.is_floating_point():
+                if not (value.is_floating_point() or value.is_complex()):
                     raise MaskError(f"'{key}' of '{name}' is {value.dtype}: quantised state cannot be cleared")
                 part = local_part(value)
                 _zero_pruned(part, _bits(cut_like(tensor, parameter)).to(part.device))
@@ -139,8 +140,11 @@ class Enforcer:
             self._zero(name, parameter)
 
     def _hold(self, mask: Mask) -> None:
+        flat = imported_types(FSDP1)
+        if any(isinstance(module, flat) for module in self._model.modules()):
+            raise MaskError(f"a mask cannot be held on {FSDP1[1]} (FSDP1) while it trains; use fully_shard (FSDP2)")
         mask.check_fits(self._model)
-        parameters = parameters_of(self._model)
+        parameters = parameters_of(self._model, mask)
         held: dict[str, tuple[nn.Parameter, Tensor]] = {}
         for name, tensor in mask.items():
             kept = cut_like(tensor, parameters[name])
@@ -187,7 +191,7 @@ class Handle:
                 former mask stays in force.
         """
         mask.check_fits(self._model)
-        _require_trained(mask, parameters_of(self._model), self._optimizers)
+        _require_trained(mask, parameters_of(self._model, mask), self._optimizers)
         self._enforcer.update(mask)
         self.remove()
         self._register()
@@ -206,7 +210,7 @@ class Handle:
         self.remove()
 
     def _register(self) -> None:
-        parameters = parameters_of(self._model)
+        parameters = parameters_of(self._model, self.mask)
         for name in self.mask:
             if parameters[name].requires_grad:
                 hook = partial(self._after_backward, name)
@@ -235,8 +239,8 @@ def enforce(mask: Mask, model: nn.Module, optimizer: Optimizer | Sequence[Optimi
     backward has accumulated into it. So clipping between backward and step sees the gradients of the survivors only,
     with and without gradient accumulation, loss scaling (a scale does not change zeros) and DDP (each process masks
     before the average). Under FSDP2 the hook runs on the shard, after the gradients were reduced. Call it after the
-    model was wrapped or sharded and the optimiser was made; under DDP pass ``ddp.module``. Gradients that a loop writes
-    into ``.grad`` itself are not seen: call `Enforcer.mask_gradients` there.
+    model was wrapped or sharded and the optimiser was made; a wrapper (DDP, ``torch.compile``) may be passed as it is.
+    Gradients that a loop writes into ``.grad`` itself are not seen: call `Enforcer.mask_gradients` there.
 
     Nothing is stored in the module: ``state_dict``, ``deepcopy`` and ``save_pretrained`` work as without a mask.
 
@@ -253,7 +257,7 @@ def enforce(mask: Mask, model: nn.Module, optimizer: Optimizer | Sequence[Optimi
     """
     optimizers = unwrapped(optimizer)
     mask.check_fits(model)
-    _require_trained(mask, parameters_of(model), optimizers)
+    _require_trained(mask, parameters_of(model, mask), optimizers)
     apply(mask, model)
     enforcer = Enforcer(mask, model)
     enforcer.mask_gradients()
@@ -274,6 +278,8 @@ def _zero_pruned(part: Tensor, bits: Tensor) -> None:
     Half the time of ``part.mul_(mask)``, which has to turn booleans into floats, and pruned infinities and NaNs become
     zero too, where 0 · inf is NaN.
     """
+    if part.is_complex():
+        part, bits = torch.view_as_real(part.detach()), bits.unsqueeze(-1)
     part.detach().view(_INTEGERS[part.element_size()]).bitwise_and_(bits)
 
 

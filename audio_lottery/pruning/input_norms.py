@@ -106,7 +106,12 @@ def _reader(module: nn.Module, own: Mapping[str, str]) -> Callable[..., Squares]
 
 def _squares(values: Tensor) -> Tensor:
     """Sum of squares per feature (the last dimension), added in float64."""
-    return values.reshape(-1, values.shape[-1]).float().square().sum(0, dtype=torch.float64)
+    return (
+        values.reshape(values.numel() // max(1, values.shape[-1]), values.shape[-1])
+        .float()
+        .square()
+        .sum(0, dtype=torch.float64)
+    )
 
 
 def _linear(module: nn.Linear, values: Tensor, _: Any) -> Squares:

@@ -12,6 +12,7 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from audio_lottery.errors import MaskError
+from audio_lottery.pruning.parameters import named_parameters, pick, unmaskable
 from audio_lottery.storage import write_bytes
 
 _FORMAT = {"format": "audio_lottery.mask", "version": "1"}
@@ -20,14 +21,15 @@ _FORMAT = {"format": "audio_lottery.mask", "version": "1"}
 class Mask(Mapping[str, Tensor]):
     """One boolean tensor per prunable parameter, keyed by parameter name; true where the weight is kept.
 
-    Immutable by convention: every operation returns a new mask. Iteration is in the order given, which is the order of
-    the model's parameters and decides ties.
+    Names are those without wrappers, so a mask made on a model inside ``torch.compile`` or DDP fits the model itself
+    and the other way round. Immutable by convention: every operation returns a new mask. Iteration is in the order
+    given, which is the order of the model's parameters and decides ties.
 
     Args:
         tensors: parameter name → bool tensor of the parameter's shape, on the CPU.
 
     Raises:
-        MaskError: no tensors, or one that is not boolean.
+        MaskError: no tensors, or one that is not boolean or has no values.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -36,6 +38,8 @@ class Mask(Mapping[str, Tensor]):
         for name, tensor in tensors.items():
             if tensor.dtype != torch.bool:
                 raise MaskError(f"mask of '{name}' has dtype {tensor.dtype}; masks are torch.bool")
+            if tensor.is_meta:
+                raise MaskError(f"mask of '{name}' is on the meta device and has no values")
         self._tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -58,9 +62,12 @@ class Mask(Mapping[str, Tensor]):
 
     @classmethod
     def dense(cls, model: nn.Module, names: list[str]) -> "Mask":
-        """The mask that keeps every weight of the named parameters of ``model``."""
-        parameters = dict(model.named_parameters())
-        return cls({name: torch.ones(parameters[name].shape, dtype=torch.bool) for name in names})
+        """The mask that keeps every weight of the named parameters of ``model``.
+
+        Raises:
+            MaskError: a name is no parameter of the model, or a mask cannot hold the parameter.
+        """
+        return cls({name: torch.ones(p.shape, dtype=torch.bool) for name, p in pick(model, names).items()})
 
     @property
     def prunable(self) -> int:
@@ -73,8 +80,8 @@ class Mask(Mapping[str, Tensor]):
         return sum(_count(tensor) for tensor in self.values())
 
     def density(self) -> float:
-        """Kept / prunable, between 0 and 1."""
-        return self.kept / self.prunable
+        """Kept / prunable, between 0 and 1; 1 where all tensors are empty, since nothing is pruned."""
+        return self.kept / self.prunable if self.prunable else 1.0
 
     def per_tensor(self) -> dict[str, tuple[int, int]]:
         """Parameter name → (kept, prunable)."""
@@ -113,29 +120,32 @@ class Mask(Mapping[str, Tensor]):
         return {name: _iou(both, union) for name, (both, union) in self._both_and_union(other).items()}
 
     def check_fits(self, model: nn.Module) -> None:
-        """Compare names and shapes with the parameters of ``model``.
+        """Compare names and shapes with the parameters of ``model``, wrapped or not.
 
         Raises:
-            MaskError: lists every name the model lacks and every shape that differs.
+            MaskError: lists every name the model lacks, every shape that differs, and every parameter that a mask
+                cannot hold (quantised, sparse, lazy).
         """
-        parameters = dict(model.named_parameters())
+        parameters = named_parameters(model)
         wrong = []
         for name, tensor in self.items():
             if name not in parameters:
                 wrong.append(f"'{name}' is no parameter of the model")
+            elif (reason := unmaskable(parameters[name])) is not None:
+                wrong.append(f"'{name}' is {reason}")
             elif parameters[name].shape != tensor.shape:
                 wrong.append(f"'{name}' is {tuple(tensor.shape)} here and {tuple(parameters[name].shape)} in the model")
         if wrong:
             raise MaskError(f"the mask does not fit the model: {'; '.join(wrong)}")
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the mask, one bit a weight, as a safetensors file (whole or not at all)."""
         shapes = json.dumps({name: list(tensor.shape) for name, tensor in self.items()})
         packed = {name: _pack(tensor) for name, tensor in self.items()}
         write_bytes(path, save(packed, metadata={**_FORMAT, "shapes": shapes}))
 
     @classmethod
-    def load(cls, path: Path) -> "Mask":
+    def load(cls, path: str | Path) -> "Mask":
         """Read what `save` wrote.
 
         Raises:
@@ -150,7 +160,7 @@ class Mask(Mapping[str, Tensor]):
                     raise MaskError(f"{path} has mask version {metadata.get('version')}; this release reads version 1")
                 shapes = json.loads(metadata["shapes"])
                 return cls({name: _unpack(file.get_tensor(name), shape) for name, shape in shapes.items()})
-        except (OSError, SafetensorError, ValueError) as error:
+        except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise MaskError(f"{path} cannot be read as a mask ({error}); the file is missing or damaged") from error
 
     def _both_and_union(self, other: "Mask") -> dict[str, tuple[int, int]]:

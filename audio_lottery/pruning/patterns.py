@@ -84,7 +84,7 @@ class Blocks:
         height, width = self._block(shape)
         rows, columns = matrix_shape(shape)
         full = groups[:, None, :, None].expand(-1, height, -1, width)
-        return full.reshape(groups.shape[0] * height, -1)[:rows, :columns].reshape(shape)
+        return full.reshape(len(groups) * height, groups.shape[1] * width)[:rows, :columns].reshape(shape)
 
     def whole(self, name: str, mask: Tensor) -> Tensor:
         """The groups that a mask of the weights keeps, [block rows, block columns].
@@ -120,7 +120,8 @@ class Blocks:
 
     def _block(self, shape: torch.Size) -> tuple[int, int]:
         rows, columns = matrix_shape(shape)
-        return min(self.rows or rows, rows), min(self.columns or columns, columns)
+        # at least 1, so that an empty parameter has no groups rather than groups of size 0
+        return max(1, min(self.rows or rows, rows)), max(1, min(self.columns or columns, columns))
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ def _block_sums(matrix: np.ndarray, height: int, width: int) -> np.ndarray:
     """Sums of the blocks in float64, [block rows, block columns]; blocks at the lower and right edge are smaller."""
     rows, columns = matrix.shape
     sums = np.empty((-(-rows // height), -(-columns // width)))
-    step = max(1, _WEIGHTS_PER_CHUNK // (height * columns))  # block rows that stay in a core's cache
+    step = max(1, _WEIGHTS_PER_CHUNK // max(1, height * columns))  # block rows that stay in a core's cache
     for start in range(0, len(sums), step):
         part = matrix[start * height : (start + step) * height].astype(np.float64)
         if height > 1:

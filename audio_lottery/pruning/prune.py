@@ -14,7 +14,7 @@ from audio_lottery.pruning.distributed import full_parameters
 from audio_lottery.pruning.mask import Mask
 from audio_lottery.pruning.patterns import Blocks, NofM, Pattern, as_matrix, parse_pattern
 from audio_lottery.pruning.scope import find_scope
-from audio_lottery.pruning.scores import SCORES, Evidence, Score, wanda
+from audio_lottery.pruning.scores import SCORES, Evidence, Score, ScoreKind
 from audio_lottery.pruning.selection import (
     Size,
     check_density,
@@ -32,7 +32,7 @@ def prune(
     model: nn.Module,
     density: float,
     *,
-    score: str | Score = "magnitude",
+    score: str | Score | ScoreKind = "magnitude",
     pattern: str | Pattern = "unstructured",
     allocation: str = "global",
     among: Mask | None = None,
@@ -54,6 +54,8 @@ def prune(
     weights (or groups), its best ones are kept and the last of the ranking give way. Layers that ``among`` has emptied
     stay empty.
 
+    Weights are ranked in float32, complex ones by their magnitude: a score of one's own sees |w| of them.
+
     Args:
         model: on any device; the work is done on the CPU, with as many threads as torch uses. The parameters of a
             model that is sharded (FSDP2) are gathered: every process must call, and every process gets the same mask.
@@ -72,17 +74,17 @@ def prune(
 
     Raises:
         MaskError: an unknown name; a density that is out of range, below what layers and rules need or above what
-            ``among`` has; a pattern that does not fit a layer or the mask so far; NaN or infinite weights; evidence
-            that is missing or does not fit.
+            ``among`` has; a pattern that does not fit a layer or the mask so far; weights that are NaN, infinite,
+            beyond float32's range or without values (meta device); evidence that is missing or does not fit.
     """
     check_density(density)
     check_allocation(allocation)
-    function = _score(score)
+    kind = _score(score)
     shape = parse_pattern(pattern) if isinstance(pattern, str) else pattern
     parameters = _parameters(model, among, include, exclude)
     seen = _with_seed(evidence or Evidence(), seed)
     dense, floors = match_rules(rules, list(parameters))
-    job = _Job(parameters, among, function, seen, dense, floors, min_per_tensor)
+    job = _Job(parameters, among, kind, seen, dense, floors, min_per_tensor)
     if isinstance(shape, NofM):
         return _prune_n_of_m(job, shape, density, allocation)
     return _prune_blocks(job, shape, density, allocation)
@@ -94,7 +96,7 @@ class _Job:
 
     weights: dict[str, Tensor]
     among: Mask | None
-    score: Score
+    score: ScoreKind
     evidence: Evidence
     dense: set[str]
     floors: dict[str, float]
@@ -111,7 +113,7 @@ class _Job:
     def scores(self, names: Sequence[str]) -> Mapping[str, Tensor]:
         """Scores of the named layers, checked."""
         weights = {name: self.weights[name] for name in names}
-        scores = self.score(weights, self.among, self.evidence)
+        scores = self.score.function(weights, self.among, self.evidence)
         for name, weight in weights.items():
             found = scores.get(name)
             if (
@@ -126,9 +128,9 @@ class _Job:
         return scores
 
     def for_each(self, names: Sequence[str], function: Callable[[str, Tensor], Tensor]) -> dict[str, Tensor]:
-        """Name → function(name, scores). Built-in scores are made and used up one tensor at a time."""
+        """Name → function(name, scores); scores are made and used up one tensor at a time where that is the same."""
         names = list(names)
-        if self.score in SCORES.values():
+        if self.score.tensor_by_tensor:
             made = in_threads(lambda name: function(name, self.scores([name])[name]), names)
         else:
             scores = self.scores(names)
@@ -189,9 +191,9 @@ def _prune_blocks(job: _Job, pattern: Blocks, density: float, allocation: str) -
     if allocation == "global":
         chosen = _global(ranking, layers, total)
     else:
-        shapes = {name: tuple(weight.shape) for name, weight in job.weights.items()}
+        shapes = {name: tuple(weight.shape) for name, weight in job.weights.items() if weight.numel()}
         counts = allocate(allocation, layers, total, shapes)
-        by_row = job.score is wanda and allocation == "uniform" and pattern.single
+        by_row = job.score.within_rows and allocation == "uniform" and pattern.single
         chosen = {
             layer.name: _in_rows(ranking, layer, counts[layer.name])
             if by_row
@@ -264,7 +266,7 @@ def _in_rows(ranking: _Ranking, layer: Layer, count: int) -> Tensor:
 
 def _group_scores(job: _Job, pattern: Blocks, names: Sequence[str]) -> tuple[dict[str, Tensor], bool]:
     """Scores of the groups, and whether selection still has to take their absolute values."""
-    if job.score is SCORES["magnitude"] and pattern.single:  # |w| of the whole model need not be in memory
+    if job.score.is_magnitude and pattern.single:  # |w| of the whole model need not be in memory
         return {name: as_matrix(job.weights[name]) for name in names}, True
     return job.for_each(names, pattern.reduce), False
 
@@ -324,9 +326,11 @@ def _common_size(sizes: Mapping[str, Size]) -> int | None:
     return different.pop() if len(different) == 1 else None
 
 
-def _score(score: str | Score) -> Score:
-    if not isinstance(score, str):
+def _score(score: str | Score | ScoreKind) -> ScoreKind:
+    if isinstance(score, ScoreKind):
         return score
+    if not isinstance(score, str):
+        return ScoreKind(score, tensor_by_tensor=False)  # it may compare tensors with each other
     if score not in SCORES:
         raise MaskError(f"'{score}' is no score; scores are {', '.join(SCORES)}")
     return SCORES[score]
@@ -353,9 +357,16 @@ def _parameters(
                     f"the mask so far decides over weights that include and exclude leave out: {', '.join(outside)}; "
                     "leave include and exclude out (the mask gives the scope), or start from a mask of their scope"
                 )
-    return {name: _readable(weight) for name, weight in full_parameters(model, names)}
+    return {name: _readable(name, weight) for name, weight in full_parameters(model, names)}
 
 
-def _readable(weight: Tensor) -> Tensor:
+def _readable(name: str, weight: Tensor) -> Tensor:
     weight = weight.detach().cpu()
-    return weight if weight.dtype in (torch.float32, torch.float16, torch.bfloat16) else weight.float()
+    if weight.is_complex():
+        weight = weight.abs()
+    if weight.dtype != torch.float64:
+        return weight
+    narrow = weight.float()
+    if bool((narrow.isinf() & weight.isfinite()).any()):
+        raise MaskError(f"'{name}' has weights beyond the range of float32, in which they are ranked; scale them down")
+    return narrow

@@ -7,6 +7,7 @@ own is any function of the same signature; it is called once, with all tensors.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -121,9 +122,9 @@ def wanda(
             )
         if bool((norms < 0).any()):
             raise MaskError(f"evidence.activations of '{name}' has negative numbers; norms are none")
-        scores[name] = torch.from_numpy(np.abs(matrix.numpy()) * norms.reshape(-1, matrix.shape[1]).numpy()).reshape(
-            weight.shape
-        )
+        rows = norms.numel() // max(1, matrix.shape[1])
+        by_row = norms.reshape(rows, matrix.shape[1]) if matrix.numel() else torch.ones(matrix.shape)
+        scores[name] = torch.from_numpy(np.abs(matrix.numpy()) * by_row.numpy()).reshape(weight.shape)
     return scores
 
 
@@ -143,14 +144,34 @@ def movement(
     return {name: _same_shape(name, "movement", found[name], weight) for name, weight in weights.items()}
 
 
-SCORES: dict[str, Score] = {
-    "magnitude": magnitude,
-    "lamp": lamp,
-    "random": random,
-    "taylor": taylor,
-    "wanda": wanda,
-    "movement": movement,
+@dataclass(frozen=True)
+class ScoreKind:
+    """A score, and what the rest of the package must know of it.
+
+    Attributes:
+        function: the score.
+        needs: what it looks at: ``weights`` alone, or the field of `Evidence` that it needs besides.
+        tensor_by_tensor: one tensor at a time gives the same numbers, so that not all scores are in memory at once.
+        is_magnitude: it is |w|, which the selection can take by itself.
+        within_rows: its paper compares weights within an output row; so does ``allocation="uniform"``.
+    """
+
+    function: Score
+    needs: Literal["weights", "activations", "saliency", "movement"] = "weights"
+    tensor_by_tensor: bool = True
+    is_magnitude: bool = False
+    within_rows: bool = False
+
+
+SCORES: dict[str, ScoreKind] = {
+    "magnitude": ScoreKind(magnitude, is_magnitude=True),
+    "lamp": ScoreKind(lamp),
+    "random": ScoreKind(random),
+    "taylor": ScoreKind(taylor, needs="saliency"),
+    "wanda": ScoreKind(wanda, needs="activations", within_rows=True),
+    "movement": ScoreKind(movement, needs="movement"),
 }
+"""Name → score. A new one is a line here, or a function that is given to `prune`."""
 
 
 def uniform(name: str, shape: torch.Size, seed: int, purpose: str = "score") -> Tensor:

@@ -34,9 +34,11 @@ def exact_count(density: float, total: int) -> int:
     """The integer nearest to ``density · total``, halves upwards.
 
     Raises:
-        MaskError: the density is outside (0, 1], or so small that no weight would be kept.
+        MaskError: the density is outside (0, 1], or so small that no weight would be kept, or there are no weights.
     """
     check_density(density)
+    if not total:
+        raise MaskError("there are no weights to keep a share of: every tensor of the scope is empty")
     count = math.floor(density * total + 0.5)
     if count < 1:
         raise MaskError(f"density {density} of {total} weights keeps none; ask for at least {1 / total:.3g}")
@@ -93,12 +95,15 @@ def keep_largest(
     columns = [
         _Column.of(name, score, None if among is None else among[name], (sizes or {}).get(name, 1), absolute)
         for name, score in scores.items()
+        if score.numel()
     ]
     available = sum(in_threads(_Column.available, columns))
     if not 1 <= keep <= available:
         raise MaskError(f"cannot keep {keep} weights: {available} are there to choose from")
     threshold, above = _threshold(columns, keep, available)
-    kept = dict(zip(scores, in_threads(lambda column: column.above(threshold), columns), strict=True))
+    kept = {name: np.zeros(0, dtype=bool) for name in scores}  # empty tensors take no part in the ranking
+    for column, chosen in zip(columns, in_threads(lambda column: column.above(threshold), columns), strict=True):
+        kept[column.name] = chosen
     _keep_ties(columns, kept, threshold, keep - above, least - above)
     return Mask({name: torch.from_numpy(kept[name].reshape(scores[name].shape)) for name in scores})
 
@@ -119,8 +124,10 @@ def keep_in_rows(scores: Tensor, counts: np.ndarray, among: Tensor | None = None
     if (available < counts).any():
         row = int(np.argmax(available < counts))
         raise MaskError(f"cannot keep {counts[row]} weights in row {row}: {available[row]} are there to choose from")
+    if not values.size:
+        return torch.zeros(scores.shape, dtype=torch.bool)
     kept = np.empty(values.shape, dtype=bool)
-    step = max(1, _CHUNK // max(values.shape[1], 1))
+    step = max(1, _CHUNK // values.shape[1])
 
     def fill(start: int) -> None:
         # unique keys, smallest first: falling score above, column below

@@ -1,5 +1,7 @@
 """The mask contract: validated, bit-packed on disk, comparable by hash."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from audio_lottery.errors import MaskError
+from audio_lottery.errors import MaskError, StorageError
 from audio_lottery.pruning import Mask
 
 
@@ -26,6 +28,21 @@ def test_file_round_trip(tmp_path_factory, seed, shapes):
     assert list(loaded) == list(mask)
     assert all(torch.equal(loaded[name], mask[name]) for name in mask)
     assert loaded.sha256() == mask.sha256()
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_paths_may_be_strings_and_relative(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    mask = random_mask(0, [(3, 5)])
+    for path in ("file", "new folder/mask.safetensors", str(tmp_path / "absolute")):
+        mask.save(kind(path))
+        assert Mask.load(kind(path)) == mask
+    with pytest.raises(MaskError, match="none cannot be read as a mask"):
+        Mask.load(kind("none"))
+    with pytest.raises(StorageError, match=r"cannot write new folder: .*[Dd]irectory"):
+        mask.save(kind("new folder"))
+    with pytest.raises(StorageError, match=r"cannot write '\.': it names no file"):
+        mask.save(kind(""))
 
 
 def test_a_weight_takes_one_bit_on_disk(tmp_path):
@@ -82,6 +99,31 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         Mask.load(tmp_path / "none.safetensors")
     save_file({"w": torch.ones(2)}, path)
     with pytest.raises(MaskError, match="not a mask file"):
+        Mask.load(path)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"shapes": "[]"},
+        {"shapes": "1"},
+        {"shapes": "{"},
+        {"shapes": '{"w": "x"}'},
+        {"shapes": '{"w": [9]}'},
+        {"shapes": '{"w": [-8]}'},
+        {"shapes": '{"v": [8]}'},
+        {"shapes": '{"w": null}'},
+    ],
+    ids=str,
+)
+def test_a_mask_file_whose_shapes_are_wrong_is_refused(tmp_path, metadata):
+    path = str(tmp_path / "m.safetensors")
+    header = {"format": "audio_lottery.mask", "version": "1", **metadata}
+    save_file({"w": torch.zeros(1, dtype=torch.uint8)}, path, metadata=header)
+    with pytest.raises(
+        MaskError, match=r"m\.safetensors cannot be read as a mask \(.*\); the file is missing or damaged"
+    ):
         Mask.load(path)
 
 
