@@ -32,6 +32,7 @@ _WRAPPERS = {
     ("torch.optim.swa_utils", "AveragedModel"): "module",
     ("deepspeed.runtime.engine", "DeepSpeedEngine"): "module",
     ("peft.peft_model", "PeftModel"): "base_model",
+    ("peft.mixed_model", "PeftMixedModel"): "base_model",
     ("peft.tuners.tuners_utils", "BaseTuner"): "model",
 }
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)

@@ -40,7 +40,7 @@ def find_scope(model: nn.Module, include: Sequence[str] = (".*",), exclude: Sequ
     Prunable by kind are the weights of linear, convolution (not transposed) and recurrent modules (LSTM, GRU, RNN; not
     the cells). Left out are biases, norms and embeddings; empty weights; weights that are not stored as plain floats
     (quantised, sparse); and whatever a module makes its weight of at each forward pass: weight norm, spectral norm and
-    other parametrisations, old and new, ``torch.nn.utils.prune``, adapters of PEFT. Zeros in such tensors are no zeros
+    other parametrisations, old and new, ``torch.nn.utils.prune``, adapters of PEFT. Zeros in such tensors are not zeros
     of the weight. The other weights of the module stay in.
 
     Names are those without wrappers (``torch.compile``, DDP, activation checkpointing). A tied parameter has its first
