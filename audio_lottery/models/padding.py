@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.data.features import FeatureExtraction, input_lengths
-from audio_lottery.errors import ModelError
+from audio_lottery.errors import ModelError, reason
 
 # Samples of the trial's utterances beyond the shortest that the model takes. Models that pool or stride look into the
 # padding only where an utterance ends inside a window, so there are several: even and odd numbers of 10 ms and of 20 ms
@@ -90,10 +90,14 @@ def shortest_audio(model: PreTrainedModel, extract: FeatureExtraction) -> int:
         frames = output_frames(model, input_lengths(inputs, torch.tensor([samples])))
         return all(bool(tensor.isfinite().all()) for tensor in inputs.values()) and int(frames) > 0
 
+    why = "no frames"
+
     def is_taken(samples: int) -> bool:
+        nonlocal why
         try:
             compute_logits(model, extract([_noise(samples)]))
-        except (RuntimeError, ValueError, IndexError, ModelError):
+        except (RuntimeError, ValueError, IndexError, ModelError) as error:
+            why = reason(error)
             return False
         return True
 
@@ -104,8 +108,8 @@ def shortest_audio(model: PreTrainedModel, extract: FeatureExtraction) -> int:
             samples = _first(is_taken, samples)  # SEW pools frames before it writes any
     if samples == SAMPLE_RATE:
         raise ModelError(
-            f"{type(model).__name__} and {type(extract.extractor).__name__} give no output for a second of audio; "
-            "the model's configuration and its preprocessor_config.json may not belong together"
+            f"{type(model).__name__} and {type(extract.extractor).__name__} give no output for a second of audio "
+            f"({why}); the model's configuration and its preprocessor_config.json may not belong together"
         )
     return samples
 

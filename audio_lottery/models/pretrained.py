@@ -1,5 +1,6 @@
 """CTC models of transformers, and those that are registered with it: built, or loaded whole, with safe defaults."""
 
+import dataclasses
 import logging
 from pathlib import Path
 from pickle import UnpicklingError
@@ -114,13 +115,15 @@ def override(architecture: PreTrainedConfig, config: ModelConfig) -> None:
 def _override(architecture: PreTrainedConfig, fields: dict[str, Any], prefix: str) -> None:
     unknown = [f"{prefix}{key}" for key in fields if not hasattr(architecture, key)]
     if unknown:
-        raise ModelError(f"model.overrides: {type(architecture).__name__} has no field {', '.join(unknown)}")
+        raise ModelError(f"model.overrides: {', '.join(unknown)} is no field of {type(architecture).__name__}")
     for key, value in fields.items():
         part = getattr(architecture, key)
         if isinstance(part, PreTrainedConfig) and isinstance(value, dict):
             _override(part, value, f"{prefix}{key}.")
-        else:
-            architecture.update({key: value})
+            # made anew of its declared fields: some others follow from them when it is made (heads of keys and values)
+            declared = {field.name for field in dataclasses.fields(part)}
+            value = type(part)(**{name: value for name, value in part.to_dict().items() if name in declared})
+        architecture.update({key: value})
 
 
 def _weights(
