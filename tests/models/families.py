@@ -1,0 +1,54 @@
+"""A tiny model of every architecture in transformers' CTC mapping."""
+
+from typing import Any
+
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CTC_MAPPING,
+    FeatureExtractionMixin,
+    GraniteSpeech5FeatureExtractor,
+    LasrFeatureExtractor,
+    OmniASRFeatureExtractor,
+    ParakeetFeatureExtractor,
+    PreTrainedConfig,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+)
+
+FAMILIES = sorted(config.model_type for config in MODEL_FOR_CTC_MAPPING)
+
+_ENCODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+_CONVOLUTIONS = {
+    "conv_dim": (16, 16, 16),
+    "conv_kernel": (10, 8, 4),
+    "conv_stride": (8, 5, 4),
+    "num_feat_extract_layers": 3,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 4,
+}
+_MEL = _ENCODER | {"num_mel_bins": 16, "subsampling_conv_channels": 8}
+
+
+def tiny_config(model_type: str, outputs: int = 30) -> PreTrainedConfig:
+    """A configuration with thousands of weights, not millions."""
+    settings: dict[str, Any] = {
+        "granite_speech5_ctc": {"encoder_config": _ENCODER | {"vocab_size": outputs}},
+        "lasr_ctc": {"encoder_config": _MEL},
+        "omniasr_ctc": {"audio_config": _ENCODER | _CONVOLUTIONS},
+        "parakeet_ctc": {"encoder_config": _MEL, "pad_token_id": 0},
+        "wav2vec2-bert": _ENCODER | {"feature_projection_input_dim": 32},
+    }
+    return CONFIG_MAPPING[model_type](vocab_size=outputs, **settings.get(model_type, _ENCODER | _CONVOLUTIONS))
+
+
+def feature_extractor(model_type: str) -> FeatureExtractionMixin:
+    """What feeds `tiny_config`."""
+    kinds: dict[str, tuple[type[FeatureExtractionMixin], dict[str, int]]] = {
+        "granite_speech5_ctc": (GraniteSpeech5FeatureExtractor, {}),
+        "lasr_ctc": (LasrFeatureExtractor, {"feature_size": 16}),
+        "omniasr_ctc": (OmniASRFeatureExtractor, {}),
+        "parakeet_ctc": (ParakeetFeatureExtractor, {"feature_size": 16}),
+        "wav2vec2-bert": (SeamlessM4TFeatureExtractor, {"feature_size": 16, "num_mel_bins": 16}),
+    }
+    kind, settings = kinds.get(model_type, (Wav2Vec2FeatureExtractor, {"return_attention_mask": True}))
+    return kind(**settings)
