@@ -189,7 +189,7 @@ def _load(config: ModelConfig, seed: int, masking: dict[str, Any], new_head: boo
     elif not is_ctc:
         raise ModelError(
             f"'{init}' has an output layer, but its config.json does not name a CTC model: add \"architectures\": "
-            f"[\"{type(model).__name__}\"] to it, or train a new output layer with --model.reset_head true"
+            f'["{type(model).__name__}"] to it, or train a new output layer with --model.reset_head true'
         )
     return _ready(Recogniser(model, processor), config)
 
@@ -240,8 +240,8 @@ def _weights(
             )
         except UnpicklingError as error:  # torch's message tells how to run the code in the file
             raise ModelError(
-                f"model '{init}' cannot be loaded: {file} is damaged, or a pickle with more than tensors in it, which is "
-                "never run here; get the weights as model.safetensors"
+                f"model '{init}' cannot be loaded: {file} is damaged, or a pickle with more than tensors in it, which "
+                "is never run here; get the weights as model.safetensors"
             ) from error
     return model, report, sparse
 
