@@ -1,6 +1,8 @@
 """The errors a user can cause. Each message is one line: what is wrong, where, and what to do about it."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class AudioLotteryError(Exception):
@@ -51,6 +53,9 @@ class StorageError(AudioLotteryError):
     """A file that could not be written: disk full, quota, permissions."""
 
 
+# Characters of another library's message that are shown.
+_LONG = 300
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -63,3 +68,36 @@ def storage_error(path: object, error: Exception) -> StorageError:
     return StorageError(
         f"cannot write {path}: {reason}; free some space or choose another folder and run the command again"
     )
+
+
+@contextmanager
+def reading(what: str, remedy: str = "get it again") -> Iterator[None]:
+    """Tells in one line that a library could not read what the user gave.
+
+    For calls of a library on a user's files only: on damaged ones they raise anything, `Exception` itself included
+    (tokenizers), so that no list of classes would be whole.
+
+    Args:
+        what: the file, for the message.
+        remedy: what to do about it.
+
+    Raises:
+        ModelError: whatever the block raised, but for errors of this package and memory running out.
+    """
+    try:
+        yield
+    except (AudioLotteryError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(f"{what} cannot be read ({reason(error)}); {remedy}") from error
+
+
+def reason(error: Exception) -> str:
+    """What an error says, on one line: its first, and the second where the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    text = text if len(text) <= _LONG else f"{text[:_LONG]} ..."  # transformers lists every class that it knows
+    # The message of these is a bare name or value.
+    return f"{type(error).__name__}: {text}" if isinstance(error, LookupError | AttributeError) else text

@@ -20,11 +20,33 @@ from audio_lottery.errors import RunError, storage_error
 
 SEAL = "done"
 
+# The first line of the file that stands for a large one in a git repository cloned without Git LFS.
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_fault(path: str | Path) -> str | None:
+    """Why there is nothing to read at ``path``, and what to do, to be put behind its name; None where there is."""
+    path = Path(path)
+    if path.is_dir():
+        return "is a folder where a file should be; get the file again"
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except FileNotFoundError:
+        return "is missing; get it again"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    if not start:
+        return "is empty; get it again"
+    if start == _LFS_POINTER:
+        return f"is a Git LFS pointer and not the file itself; run `git lfs pull` in {path.parent}"
+    return None
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from audio_lottery.config import ModelConfig
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.models.ctc import load_trained
 from audio_lottery.report.inference import format_comparison, format_macs, format_profile
 from audio_lottery.sparse.benchmark import (
     RUNTIME_NAMES,
@@ -86,7 +86,7 @@ def load_subject(source: str, seed: int) -> Subject:
     Raises:
         ModelError: it cannot be loaded, or is no CTC model.
     """
-    recogniser = load_recogniser(ModelConfig(init=source), seed=seed)
+    recogniser = load_trained(ModelConfig(init=source))
     extractor = recogniser.processor.feature_extractor
     name = "input_features" if recogniser.takes_features else "input_values"
 

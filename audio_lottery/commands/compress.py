@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentError
 
 from audio_lottery.config import CorpusConfig, ModelConfig, RunConfig, validate
-from audio_lottery.errors import ConfigError, ModelError
+from audio_lottery.errors import ConfigError
 from audio_lottery.settings import make_parser, to_config
 
 if TYPE_CHECKING:
@@ -143,19 +143,10 @@ def _corpus(test: str) -> CorpusConfig:
 
 
 def _compress(checkpoint: str, revision: str | None, out: Path, values: str) -> "SavedFile":
-    from audio_lottery.models.ctc import load_recogniser
-    from audio_lottery.models.presets import PRESETS
+    from audio_lottery.models.ctc import load_trained
     from audio_lottery.sparse.format import save
 
-    if checkpoint in PRESETS:
-        raise ModelError(f"'{checkpoint}' is a preset with random weights; give a folder or Hub id of a trained model")
-    recogniser = load_recogniser(ModelConfig(init=checkpoint, revision=revision), seed=0)
-    architectures: list[Any] = recogniser.model.config.architectures or []
-    if not any(str(name).endswith("ForCTC") for name in architectures):
-        raise ModelError(
-            f"'{checkpoint}' is {', '.join(map(str, architectures)) or 'no named architecture'}, not a CTC model: its "
-            "output layer would be random; fine-tune it first"
-        )
+    recogniser = load_trained(ModelConfig(init=checkpoint, revision=revision))
     return save(recogniser.model, out, values=values, processor=recogniser.processor)
 
 

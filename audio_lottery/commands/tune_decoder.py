@@ -19,7 +19,7 @@ from audio_lottery.evaluation.decoding.beam import to_log_probs
 from audio_lottery.evaluation.decoding.tuning import References, best_point, format_grid, keep_log_probs, tune
 from audio_lottery.evaluation.forward import forward
 from audio_lottery.evaluation.wer import score
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.models.ctc import load_trained
 from audio_lottery.settings import make_parser, to_config
 from audio_lottery.storage import write_bytes, write_json
 from audio_lottery.training.processes import make_accelerator
@@ -73,7 +73,7 @@ def _tune(
         raise ConfigError("tune-decoder runs in one process; start it without accelerate launch or torchrun")
     root = Path(config.data.root).expanduser()
     source = ModelConfig(init=checkpoint, attention=config.model.attention, revision=config.model.revision)
-    recogniser = load_recogniser(source, config.seed)
+    recogniser = load_trained(source)
     recogniser.model.to(accelerator.device)
     search = load_search(config.evaluation.decoder, recogniser, root)
     manifest = load_manifest(config.data.dev, root)

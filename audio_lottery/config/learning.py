@@ -15,7 +15,8 @@ class ModelConfig:
             scratch: w2v2-mini.
         revision: branch, tag or commit of a Hub id.
         random_init: keep the architecture of init but draw all weights at random (θ0).
-        characters: output characters when the checkpoint brings no tokenizer; space and the CTC blank are added.
+        characters: output characters of a new output layer, where a bare encoder brings no tokenizer; space and the CTC
+            blank are added.
         attention: transformers' attention implementation: eager, sdpa, flash_attention_2 ...; none takes its default.
             Eager is a third faster to train on CPUs with utterances of a few seconds.
         freeze_feature_encoder: do not train the convolutional front end (usual when fine-tuning pretrained

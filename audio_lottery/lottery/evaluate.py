@@ -15,7 +15,7 @@ from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.decoding import make_decoder
 from audio_lottery.evaluation.suites import Transcripts, join, measure, transcribe_suite
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.models.ctc import load_trained
 from audio_lottery.training.processes import make_accelerator
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def evaluate_model(checkpoint: str, config: RunConfig, *, stream: bool = False) 
     """
     accelerator = make_accelerator("no", config.num_processes)
     source = ModelConfig(init=checkpoint, attention=config.model.attention, revision=config.model.revision)
-    recogniser = load_recogniser(source, config.seed)
+    recogniser = load_trained(source)
     recogniser.model.to(accelerator.device)
     root = Path(config.data.root).expanduser()
     decoder = make_decoder(config.evaluation.decoder, recogniser, root)

@@ -101,7 +101,8 @@ def make_theta(config: RunConfig, folder: RunFolder, data: RunData, accelerator:
     if _finished(path, accelerator):
         return
     training = config.theta.training
-    recogniser = load_recogniser(config.model, config.seed, training.specaugment if config.theta.train else None)
+    masking = training.specaugment if config.theta.train else None
+    recogniser = load_recogniser(config.model, config.seed, masking, new_head=True)  # every round trains it
     report: dict[str, Any] | None = None
     if data.theta_train is not None and data.theta_dev is not None:
         trainer = _trainer(recogniser, config, training, data.theta_train, data.theta_dev, "theta", folder, accelerator)

@@ -1,10 +1,10 @@
 """CTC recognisers: load or build one with safe defaults, save it, and compute its loss."""
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -13,9 +13,8 @@ from torch import Tensor
 from transformers import (
     MODEL_FOR_CTC_MAPPING,
     AutoConfig,
-    AutoFeatureExtractor,
     AutoModelForCTC,
-    AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     Wav2Vec2Processor,
     set_seed,
@@ -23,13 +22,12 @@ from transformers import (
 
 from audio_lottery.config import ModelConfig, SpecAugmentConfig
 from audio_lottery.data.text import build_processor
-from audio_lottery.errors import ModelError
+from audio_lottery.errors import ModelError, reading
+from audio_lottery.models.checkpoint import HEAD, MAY_BE_NEW, check_folder, check_name, check_weights, without_report
 from audio_lottery.models.presets import PRESETS
+from audio_lottery.models.vocabulary import load_processor, set_fields, settle_outputs
 
 logger = logging.getLogger(__name__)
-
-# A bare encoder has no output layer and no mask embedding: these may be drawn at random, nothing else.
-_MAY_BE_NEW = re.compile(r"(^|\.)(lm_head|ctc_head)\.|masked_spec_embed$")
 
 # reduction "sum" with zero_infinity off gives NaN gradients on over-long labels; layerdrop breaks DDP.
 _SAFE = {"ctc_loss_reduction": "mean", "ctc_zero_infinity": True, "layerdrop": 0.0}
@@ -101,83 +99,151 @@ class Recogniser:
         self.processor.save_pretrained(folder)
 
 
-def load_recogniser(config: ModelConfig, seed: int, specaugment: SpecAugmentConfig | None = None) -> Recogniser:
+def load_recogniser(
+    config: ModelConfig, seed: int, specaugment: SpecAugmentConfig | None = None, *, new_head: bool = False
+) -> Recogniser:
     """Build a preset, or load a Hub id or folder, with safe CTC defaults.
 
     Args:
         config: which model.
         seed: seed of every weight that is drawn at random.
         specaugment: masking while training; None leaves the checkpoint's own settings.
+        new_head: whether an output layer that the checkpoint lacks may be drawn at random, because it will be trained.
+            Nothing else ever is, unless ``config`` says ``reset_head`` or ``random_init``.
 
     Raises:
-        ModelError: nothing there, not a CTC architecture, weights missing from the checkpoint, or an unknown override.
+        ModelError: nothing there, a damaged file, not a CTC architecture, weights missing from the checkpoint, outputs
+            without a meaning, or an unknown override.
     """
     masking = {} if specaugment is None else _masking(specaugment)
-    try:
-        if config.init in PRESETS:
-            return _build(config, seed, masking)
-        return _load(config, seed, masking)
-    except (OSError, ValueError, KeyError) as error:
-        presets = ", ".join(PRESETS)
-        raise ModelError(
-            f"model '{config.init}' cannot be loaded: {_first_line(error)}; "
-            f"give a Hub id, a folder, or one of {presets}"
-        ) from error
+    if config.init in PRESETS:
+        return _build(config, seed, masking)
+    return _load(config, seed, masking, new_head)
+
+
+def load_trained(source: ModelConfig) -> Recogniser:
+    """Load a model to use it as it is: every weight is the checkpoint's.
+
+    Raises:
+        ModelError: see `load_recogniser`; or a preset, whose weights are random.
+    """
+    if source.init in PRESETS:
+        raise ModelError(f"'{source.init}' is a preset with random weights; give a folder or Hub id of a trained model")
+    return load_recogniser(source, seed=0)
+
+
+def load_folder(folder: Path) -> Recogniser:
+    """Load a folder that `Recogniser.save` wrote, weights bit for bit.
+
+    Raises:
+        ModelError: the folder is not such a model, or a weight is missing.
+    """
+    return load_trained(ModelConfig(init=str(folder)))
 
 
 def _build(config: ModelConfig, seed: int, masking: dict[str, Any]) -> Recogniser:
     processor = build_processor(config.characters)
-    fields = PRESETS[config.init] | masking | config.overrides | _SAFE
-    architecture = AutoConfig.for_model(**fields, vocab_size=len(processor.tokenizer), **_special_ids(processor))
-    set_seed(seed)
-    model = AutoModelForCTC.from_config(architecture)
+    _check_overrides(AutoConfig.for_model(**PRESETS[config.init]), config)
+    with reading("model.overrides", "correct them"):
+        architecture = AutoConfig.for_model(**PRESETS[config.init] | masking | config.overrides | _SAFE)
+        settle_outputs(architecture, processor.tokenizer, config.init, is_ctc=False)
+        set_seed(seed)
+        model = AutoModelForCTC.from_config(architecture)
     return _ready(Recogniser(model, processor), config)
 
 
-def _load(config: ModelConfig, seed: int, masking: dict[str, Any]) -> Recogniser:
-    source = {"pretrained_model_name_or_path": config.init, "revision": config.revision}
-    processor, own_tokenizer = _load_processor(config)
-    architecture = AutoConfig.from_pretrained(**source)
-    fields = masking | config.overrides | _SAFE | _special_ids(processor)
-    if not (own_tokenizer and any(name.endswith("ForCTC") for name in architecture.architectures or ())):
-        # A bare encoder gets an output layer for its tokenizer. A CTC checkpoint keeps its own: many tokenizers list
-        # <s> and </s> behind the characters that the model was trained to write.
-        fields["vocab_size"] = len(processor.tokenizer)
+def _load(config: ModelConfig, seed: int, masking: dict[str, Any], new_head: bool) -> Recogniser:
+    init = config.init
+    file = None
+    if Path(init).is_dir():
+        file = check_folder(Path(init), weights=not config.random_init, tokenizer=not config.reset_head)
+    else:
+        check_name(init)
+    architecture = _architecture(config, masking)
+    names = architecture.architectures or []
+    if not isinstance(names, list):
+        raise ModelError(f"the architectures of the config.json of '{init}' are not a list of names; make it [\"...\"]")
+    is_ctc = any(name.endswith("ForCTC") for name in names) and not config.reset_head
+    if names and not (is_ctc or new_head or config.reset_head or config.random_init):
+        raise ModelError(
+            f"'{init}' is {', '.join(names)}, not a CTC model: its output layer would be random; fine-tune it first"
+        )
+    takes = MODEL_FOR_CTC_MAPPING[type(architecture)].main_input_name
+    processor, own_tokenizer = load_processor(config, takes, is_ctc=is_ctc and not config.random_init)
+    settle_outputs(architecture, processor.tokenizer, init, is_ctc=is_ctc and own_tokenizer)
+    set_seed(seed)
+    if config.random_init:
+        with reading(f"model '{init}' cannot be built: its config.json", "correct it, or model.overrides"):
+            model = AutoModelForCTC.from_config(architecture)
+        return _ready(Recogniser(model, processor), config)
+    model, report, sparse = _weights(config, architecture, file or f"the weights of '{init}'")
+    check_weights(model, report, config, new_head=new_head)
+    if sparse is not None:
+        _check_sparse(model, sparse, report, config)
+    drawn = sorted(name for name in report["missing_keys"] if HEAD.search(name))
+    if config.reset_head:
+        _draw_head(model, seed)
+    elif drawn:
+        level = logging.WARNING if is_ctc else logging.INFO
+        logger.log(level, "%s lacks an output layer (%s): it is drawn at random, to be trained", init, ", ".join(drawn))
+    elif not is_ctc:
+        raise ModelError(
+            f"'{init}' has an output layer, but its config.json does not name a CTC model: add \"architectures\": "
+            f'["{type(model).__name__}"] to it, or train a new output layer with --model.reset_head true'
+        )
+    return _ready(Recogniser(model, processor), config)
+
+
+def _architecture(config: ModelConfig, masking: dict[str, Any]) -> PreTrainedConfig:
+    """The checkpoint's config.json with safe CTC defaults and the user's overrides."""
+    local = Path(config.init).is_dir()
+    remedy = "get it again" if local else f"give a Hub id, a folder, or one of {', '.join(PRESETS)}"
+    with reading(f"model '{config.init}' cannot be loaded: its config.json", remedy):
+        architecture = AutoConfig.from_pretrained(config.init, revision=config.revision, trust_remote_code=False)
+    if type(architecture) not in MODEL_FOR_CTC_MAPPING:
+        known = ", ".join(sorted(known.model_type for known in MODEL_FOR_CTC_MAPPING))
+        raise ModelError(
+            f"'{config.init}' is a model of type {architecture.model_type}, which transformers has no CTC model for; "
+            f"it has them for {known}"
+        )
+    set_fields(architecture, masking)
+    _check_overrides(architecture, config)
+    with reading("model.overrides", "correct them"):
+        architecture.update(config.overrides)
+    set_fields(architecture, _SAFE)
+    return architecture
+
+
+def _check_overrides(architecture: PreTrainedConfig, config: ModelConfig) -> None:
     unknown = [key for key in config.overrides if not hasattr(architecture, key)]
     if unknown:
         raise ModelError(f"model.overrides: {', '.join(unknown)} is no field of {type(architecture).__name__}")
-    architecture.update(fields)
-    set_seed(seed)
-    if config.random_init:
-        return _ready(Recogniser(AutoModelForCTC.from_config(architecture), processor), config)
-    sparse = _sparse_weights(config)
+
+
+def _weights(
+    config: ModelConfig, architecture: PreTrainedConfig, file: Path | str
+) -> tuple[PreTrainedModel, dict[str, Any], dict[str, Tensor] | None]:
+    """The model with the checkpoint's weights, the loading info, and the state dict of a compact file."""
+    init, sparse = config.init, _sparse_weights(config)
     loader = AutoModelForCTC if sparse is None else MODEL_FOR_CTC_MAPPING[type(architecture)]
-    weights = source if sparse is None else {"pretrained_model_name_or_path": None, "state_dict": dict(sparse)}
-    try:
-        model, report = loader.from_pretrained(
-            **weights,
-            config=architecture,
-            output_loading_info=True,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=config.reset_head,
-        )
-    except RuntimeError as error:  # transformers raises this for tensors whose shapes differ
-        raise ModelError(
-            f"the output layer or another weight of '{config.init}' does not fit its tokenizer or model.overrides: "
-            f"{_first_line(error)}"
-        ) from error
-    # A checkpoint whose names do not match loads as random weights without a word: refuse it here.
-    lost = sorted(name for name in report["missing_keys"] if not _MAY_BE_NEW.search(name))
-    if lost:
-        raise ModelError(
-            f"the checkpoint '{config.init}' lacks {len(lost)} weights of {type(model).__name__} (first: {lost[0]}); "
-            "they would be random"
-        )
-    if sparse is not None:
-        _check_sparse(model, sparse, report, config)
-    if config.reset_head:
-        _draw_head(model, config.init, report, seed)
-    return _ready(Recogniser(model, processor), config)
+    source = {"revision": config.revision} if sparse is None else {"state_dict": dict(sparse)}
+    with reading(f"model '{init}' cannot be loaded: {file}, or its config.json,", "get them again"), without_report():
+        try:
+            model, report = loader.from_pretrained(
+                init if sparse is None else None,
+                **source,
+                config=architecture,
+                output_loading_info=True,
+                dtype=torch.float32,
+                weights_only=True,
+                ignore_mismatched_sizes=True,  # they are told by check_weights, which names them
+            )
+        except UnpicklingError as error:  # torch's message tells how to run the code in the file
+            raise ModelError(
+                f"model '{init}' cannot be loaded: {file} is damaged, or a pickle with more than tensors in it, which "
+                "is never run here; get the weights as model.safetensors"
+            ) from error
+    return model, report, sparse
 
 
 def _sparse_weights(config: ModelConfig) -> dict[str, Tensor] | None:
@@ -196,14 +262,11 @@ def _check_sparse(
 
     drawn = {*sparse, *report["missing_keys"]} if config.reset_head else report["missing_keys"]
     floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in sparse.items()}
-    check_loaded(model, floats, report, config.init, new={name for name in drawn if _MAY_BE_NEW.search(name)})
+    check_loaded(model, floats, report, config.init, new={name for name in drawn if MAY_BE_NEW.search(name)})
 
 
-def _draw_head(model: PreTrainedModel, init: str, report: dict[str, Any], seed: int) -> None:
+def _draw_head(model: PreTrainedModel, seed: int) -> None:
     """Draw the output layer anew, whatever the checkpoint brought for it."""
-    other = sorted(name for name, *_ in report["mismatched_keys"] if not _MAY_BE_NEW.search(name))
-    if other:
-        raise ModelError(f"weights of '{init}' do not fit model.overrides: {', '.join(other[:5])}")
     set_seed(seed)
     for name, module in model.named_modules():
         if name in ("lm_head", "ctc_head"):
@@ -211,43 +274,6 @@ def _draw_head(model: PreTrainedModel, init: str, report: dict[str, Any], seed: 
             for parameter in module.parameters():
                 parameter._is_hf_initialized = False
             model._init_weights(module)
-
-
-def load_folder(folder: Path) -> Recogniser:
-    """Load a folder that `Recogniser.save` wrote, weights bit for bit.
-
-    Raises:
-        ModelError: the folder is not such a model, or a weight is missing.
-    """
-    return load_recogniser(ModelConfig(init=str(folder)), seed=0)
-
-
-def _load_processor(config: ModelConfig) -> tuple[Wav2Vec2Processor, bool]:
-    """The checkpoint's own processor, or its feature extractor with a tokenizer made from ``config.characters``.
-
-    Returns:
-        The processor, and whether the tokenizer is the checkpoint's own.
-    """
-    source = {"pretrained_model_name_or_path": config.init, "revision": config.revision}
-    extractor = AutoFeatureExtractor.from_pretrained(**source)
-    if config.reset_head:
-        tokenizer = build_processor(config.characters).tokenizer
-        return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer), False
-    try:
-        tokenizer, own = AutoTokenizer.from_pretrained(**source), True
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.info("%s brings no tokenizer (%s): using model.characters", config.init, _first_line(error))
-        tokenizer, own = build_processor(config.characters).tokenizer, False
-    return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer), own
-
-
-def _special_ids(processor: Wav2Vec2Processor) -> dict[str, Any]:
-    tokenizer = processor.tokenizer
-    return {
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
 
 
 def _masking(specaugment: SpecAugmentConfig) -> dict[str, Any]:
@@ -261,10 +287,14 @@ def _masking(specaugment: SpecAugmentConfig) -> dict[str, Any]:
 
 
 def _ready(recogniser: Recogniser, config: ModelConfig) -> Recogniser:
+    model = recogniser.model
     if config.attention is not None:
-        recogniser.model.set_attn_implementation(config.attention)
+        with reading(f"model.attention '{config.attention}'", f"it must be one that {type(model).__name__} has"):
+            model.set_attn_implementation(config.attention)
     if config.freeze_feature_encoder:
-        recogniser.model.freeze_feature_encoder()
+        if not hasattr(model, "freeze_feature_encoder"):
+            raise ModelError(f"model.freeze_feature_encoder: {type(model).__name__} has no convolutional front end")
+        model.freeze_feature_encoder()
     return recogniser
 
 
@@ -297,7 +327,3 @@ def ctc_loss(logits: Tensor, frames: Tensor, labels: Sequence[Tensor], blank: in
         zero_infinity=True,
     )
     return (losses / lengths.clamp(min=1).to(losses.device)).sum().to(device)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,6 +1,7 @@
 """A model's folder with ``model.sparse.safetensors`` beside config and processor: written, found, loaded."""
 
 import copy
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,11 +15,11 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from torch import Tensor
 from transformers import MODEL_FOR_CTC_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from audio_lottery.errors import ModelError
+from audio_lottery.errors import ModelError, reading
 from audio_lottery.sparse.format import container
 from audio_lottery.sparse.format.positions import entropy_bits
 from audio_lottery.sparse.format.tensors import DENSE, Entry, as_bytes
-from audio_lottery.storage import sealed_folder, write_bytes
+from audio_lottery.storage import file_fault, sealed_folder, write_bytes
 
 FILE = "model.sparse.safetensors"
 
@@ -147,16 +148,14 @@ def load(source: Path | str, *, revision: str | None = None) -> PreTrainedModel:
     file = find_file(source, revision)
     if file is None:
         raise ModelError(f"'{source}' has no {FILE}; give a folder or Hub id that was saved by audio_lottery.sparse")
-    try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"the config.json of '{source}' cannot be read: {str(error).splitlines()[0]}") from error
+    with reading(f"the config.json of '{source}'"):
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     model_class = _model_class(config, source)
     state = read(file)
     floating = Counter[torch.dtype]()
     for tensor in state.values():
         floating[tensor.dtype] += tensor.numel() * tensor.is_floating_point()
-    try:
+    with reading(str(file), "its config.json must be that of the same model"):
         model, report = model_class.from_pretrained(
             None,
             config=config,
@@ -165,8 +164,6 @@ def load(source: Path | str, *, revision: str | None = None) -> PreTrainedModel:
             dtype=floating.most_common(1)[0][0] if floating.total() else torch.float32,
             ignore_mismatched_sizes=True,  # they are told below, all of them
         )
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ModelError(f"{file} does not fit {model_class.__name__}: {str(error).splitlines()[0]}") from error
     check_loaded(model, state, report, str(file))
     return model
 
@@ -178,25 +175,26 @@ def read(path: Path | str) -> dict[str, Tensor]:
         ModelError: missing, damaged, or of a newer version.
     """
     path = Path(path)
-    file = path / FILE if path.is_dir() else path
-    try:
+    file = path / FILE if path.is_dir() and path.name != FILE else path
+    fault = file_fault(file)
+    if fault:
+        raise ModelError(f"{file} {fault}")
+    with reading(str(file)):
         data = file.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{file} cannot be read: {error.strerror or error}") from error
     return container.unpack(data, file)[0]
 
 
-def find_file(source: Path | str, revision: str | None = None) -> Path | None:
-    """The sparse file of a folder or Hub id, fetched into the Hub's cache; None where there is none.
+def find_file(source: Path | str, revision: str | None = None, name: str = FILE) -> Path | None:
+    """A file (the sparse one) of a folder or Hub id, fetched into the Hub's cache; None where there is none.
 
     Raises:
         ModelError: the Hub does not know or does not give the repository.
     """
     if Path(source).is_dir():
-        file = Path(source) / FILE
-        return file if file.is_file() else None
+        file = Path(source) / name
+        return file if os.path.lexists(file) else None  # also a link to nowhere: reading it tells
     try:
-        return Path(hf_hub_download(str(source), FILE, revision=revision))
+        return Path(hf_hub_download(str(source), name, revision=revision))
     except EntryNotFoundError:  # also: offline, and not in the cache
         return None
     except (HfHubHTTPError, HFValidationError, OSError) as error:

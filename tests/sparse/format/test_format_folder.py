@@ -11,12 +11,14 @@ from transformers import AutoModelForCTC, Wav2Vec2Model, pipeline
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError, StorageError
+from audio_lottery.models.checkpoint import SPARSE_NAME
 from audio_lottery.models.ctc import load_folder, load_recogniser
 from audio_lottery.sparse import format as sparse_format
 from audio_lottery.sparse.format import container, load, read, save
 from tests.sparse.format.conftest import equal, tiny_recogniser
 
 HEAD = "lm_head.weight"
+LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 377607901\n"
 
 
 def rewrite(folder, change):
@@ -80,6 +82,10 @@ def test_the_folder_holds_config_and_processor(saved):
     names = {file.name for file in saved[1].iterdir()}
     assert {sparse_format.FILE, "config.json", "vocab.json", "done"} <= names
     assert not any(name in names for name in ("model.safetensors", "pytorch_model.bin"))
+
+
+def test_its_name_is_known_where_its_code_is_not_loaded():
+    assert SPARSE_NAME == sparse_format.FILE
 
 
 def test_load_recogniser_reads_it(recogniser, saved):
@@ -158,7 +164,7 @@ def test_a_bare_encoder_is_loaded_and_gets_a_seeded_head(recogniser, tmp_path):
     encoder.load_state_dict(recogniser.model.wav2vec2.state_dict())
     save(encoder, tmp_path / "encoder", processor=recogniser.processor)
     assert equal(load(tmp_path / "encoder").state_dict(), encoder.state_dict())
-    loaded = load_recogniser(ModelConfig(init=str(tmp_path / "encoder")), seed=1).model
+    loaded = load_recogniser(ModelConfig(init=str(tmp_path / "encoder")), seed=1, new_head=True).model
     assert equal(loaded.wav2vec2.state_dict(), encoder.state_dict())
 
 
@@ -172,8 +178,44 @@ def test_damage_is_told(folder):
             reader(folder)
 
 
+@pytest.mark.parametrize("reader", [load, load_folder, read])
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (
+            lambda file: file.write_text(LFS_POINTER),
+            r"is a Git LFS pointer and not the file itself; run `git lfs pull`",
+        ),
+        (lambda file: file.write_bytes(b""), r"is empty; get it again$"),
+        (lambda file: file.write_bytes(file.read_bytes()[:5]), r"5 bytes do not hold its header; get it again$"),
+        (
+            lambda file: file.write_bytes(file.read_bytes()[:-5]),
+            r"is damaged: its bytes are not those that were written",
+        ),
+        (lambda file: file.write_bytes(bytes(4096)), r"or its header is damaged \("),
+        (lambda file: (file.unlink(), file.mkdir()), r"is a folder where a file should be; get the file again$"),
+        (lambda file: (file.unlink(), file.symlink_to("blob")), r"is missing; get it again$"),
+    ],
+)
+def test_a_file_that_is_not_whole_is_named(folder, reader, damage, line):
+    damage(folder / sparse_format.FILE)
+    with pytest.raises(ModelError, match=rf"copy/model\.sparse\.safetensors .*{line}"):
+        reader(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_attention_heads": 0}, {"hidden_size": "wide"}, {"hidden_act": "none"}, {"architectures": None}]
+)
+def test_a_config_that_describes_no_model_is_one_line(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    for reader in (load, load_folder):
+        with pytest.raises(ModelError, match=r"config\.json"):
+            reader(folder)
+
+
 def test_missing_files_are_told(folder, tmp_path):
-    with pytest.raises(ModelError, match=r"cannot be read: No such file"):
+    with pytest.raises(ModelError, match=r"nothing is missing; get it again$"):
         read(tmp_path / "nothing")
     (folder / "config.json").write_text("{")
     with pytest.raises(ModelError, match=r"config\.json of"):
