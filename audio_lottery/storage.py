@@ -30,8 +30,9 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_fault(path: Path) -> str | None:
+def file_fault(path: str | Path) -> str | None:
     """Why there is nothing to read at ``path``, and what to do, to be put behind its name; None where there is."""
+    path = Path(path)
     if path.is_dir():
         return "is a folder where a file should be; get the file again"
     try:

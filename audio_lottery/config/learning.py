@@ -15,7 +15,8 @@ class ModelConfig:
             scratch: w2v2-mini.
         revision: branch, tag or commit of a Hub id.
         random_init: keep the architecture of init but draw all weights at random (θ0).
-        characters: output characters when the checkpoint brings no tokenizer; space and the CTC blank are added.
+        characters: output characters of a new output layer, where a bare encoder brings no tokenizer; space and the CTC
+            blank are added.
         tokenizer: folder of a word-piece vocabulary (`audio-lottery prepare tokenizer`) to use instead of characters.
         attention: transformers' attention implementation: eager, sdpa, flash_attention_2 ...; none takes its default.
             Eager is a third faster to train on CPUs with utterances of a few seconds.

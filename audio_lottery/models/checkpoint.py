@@ -1,4 +1,4 @@
-"""What a checkpoint holds: its files, looked at before transformers reads them, and its weights, compared with the model.
+"""What a checkpoint holds: its files, looked at before transformers reads them, and its weights beside the model's.
 
 transformers says little, or a traceback, of a file that is cut short, and draws at random, with a log line, what the
 weights lack.
@@ -115,7 +115,10 @@ def check_folder(folder: Path, *, weights: bool = True, tokenizer: bool = True) 
         )
     own = [name for name in TOKENIZER_NAMES if tokenizer and os.path.lexists(folder / name)]
     if own and not set(own) & set(_VOCABULARIES):
-        raise ModelError(f"{folder} has {own[0]} but no vocabulary ({', '.join(_VOCABULARIES)}); get it again")
+        raise ModelError(
+            f"{folder} has {own[0]} but no vocabulary ({', '.join(_VOCABULARIES)}); get it again, or train a new "
+            "output layer for model.characters with --model.reset_head true"
+        )
     for name in (*processors, *own):
         _check_file(folder / name)
     return _check_weights(folder) if weights else None

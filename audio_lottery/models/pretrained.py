@@ -146,8 +146,8 @@ def _weights(
             )
         except UnpicklingError as error:  # torch's message tells how to run the code in the file
             raise ModelError(
-                f"model '{init}' cannot be loaded: {file} is damaged, or a pickle with more than tensors in it, which is "
-                "never run here; get the weights as model.safetensors"
+                f"model '{init}' cannot be loaded: {file} is damaged, or a pickle with more than tensors in it, which "
+                "is never run here; get the weights as model.safetensors"
             ) from error
     return model, report, sparse
 

@@ -56,8 +56,7 @@ def load_processor(config: ModelConfig, takes: str, *, is_ctc: bool) -> tuple[Wa
         )
     own = not config.reset_head and _has_tokenizer(init, config.revision)
     if own:
-        what = f"model '{init}' cannot be loaded: its tokenizer (vocab.json, tokenizer_config.json ...)"
-        with reading(what):
+        with reading(f"model '{init}' cannot be loaded: its tokenizer (vocab.json, tokenizer_config.json ...)"):
             tokenizer = AutoTokenizer.from_pretrained(init, **source)
     elif is_ctc:
         raise ModelError(
@@ -148,7 +147,8 @@ def _blank_field(architecture: PreTrainedConfig) -> str:
 def _blank(architecture: PreTrainedConfig, tokenizer: Any, tokens: dict[int, str], outputs: int, init: str) -> int:
     """The blank of an output layer that is there: what the model was trained with, in the words of its tokenizer."""
     field = _blank_field(architecture)
-    trained, named = getattr(architecture, field, None), tokenizer.pad_token_id
+    trained: Any = getattr(architecture, field, None)
+    named: Any = tokenizer.pad_token_id
     is_output = {index: index is not None and 0 <= index < outputs and index in tokens for index in (trained, named)}
     if field == _BLANK_FIELD and is_output[trained]:
         return int(trained)
@@ -200,8 +200,8 @@ def _check_tokens(tokenizer: Any, tokens: dict[int, str], outputs: int, init: st
     nameless = [index for index in range(outputs) if index not in tokens]
     if nameless:
         what = (
-            f"the tokenizer of '{init}' has no token for {len(nameless)} of the model's {_range(outputs)}, the first is "
-            f"{nameless[0]}"
+            f"the tokenizer of '{init}' has no token for {len(nameless)} of the model's {_range(outputs)}, the first "
+            f"is {nameless[0]}"
         )
         if tokenizer.unk_token is None:
             raise ModelError(f"{what}; {remedy}")
@@ -216,8 +216,8 @@ def _try_decoding(tokenizer: Any, tokens: dict[int, str], init: str) -> None:
         if text:
             if tokenizer.decode([index, index, blank]) != text or tokenizer.decode([index, blank, index]) == text:
                 raise ModelError(
-                    f"the {type(tokenizer).__name__} of '{init}' does not decode CTC outputs (it does not merge repeats "
-                    "and leave out blanks); use a model with a CTC tokenizer, such as Wav2Vec2CTCTokenizer"
+                    f"the {type(tokenizer).__name__} of '{init}' does not decode CTC outputs (it does not merge "
+                    "repeats and leave out blanks); use a model with a CTC tokenizer, such as Wav2Vec2CTCTokenizer"
                 )
             return
     raise ModelError(f"the vocabulary of '{init}' has no characters; get the one that belongs to the weights")

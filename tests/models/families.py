@@ -4,15 +4,11 @@ from typing import Any
 
 from transformers import (
     CONFIG_MAPPING,
+    FEATURE_EXTRACTOR_MAPPING,
     MODEL_FOR_CTC_MAPPING,
     FeatureExtractionMixin,
-    GraniteSpeech5FeatureExtractor,
-    LasrFeatureExtractor,
-    OmniASRFeatureExtractor,
-    ParakeetFeatureExtractor,
     PreTrainedConfig,
     SeamlessM4TFeatureExtractor,
-    Wav2Vec2FeatureExtractor,
 )
 
 FAMILIES = sorted(config.model_type for config in MODEL_FOR_CTC_MAPPING)
@@ -43,12 +39,13 @@ def tiny_config(model_type: str, outputs: int = 30) -> PreTrainedConfig:
 
 def feature_extractor(model_type: str) -> FeatureExtractionMixin:
     """What feeds `tiny_config`."""
-    kinds: dict[str, tuple[type[FeatureExtractionMixin], dict[str, int]]] = {
-        "granite_speech5_ctc": (GraniteSpeech5FeatureExtractor, {}),
-        "lasr_ctc": (LasrFeatureExtractor, {"feature_size": 16}),
-        "omniasr_ctc": (OmniASRFeatureExtractor, {}),
-        "parakeet_ctc": (ParakeetFeatureExtractor, {"feature_size": 16}),
-        "wav2vec2-bert": (SeamlessM4TFeatureExtractor, {"feature_size": 16, "num_mel_bins": 16}),
+    settings: dict[str, dict[str, Any]] = {
+        "granite_speech5_ctc": {},
+        "lasr_ctc": {"feature_size": 16},
+        "omniasr_ctc": {},
+        "parakeet_ctc": {"feature_size": 16},
+        "wav2vec2-bert": {"feature_size": 16, "num_mel_bins": 16},
     }
-    kind, settings = kinds.get(model_type, (Wav2Vec2FeatureExtractor, {"return_attention_mask": True}))
-    return kind(**settings)
+    kind = FEATURE_EXTRACTOR_MAPPING[CONFIG_MAPPING[model_type]]
+    kind = SeamlessM4TFeatureExtractor if model_type == "wav2vec2-bert" else kind
+    return kind(**settings.get(model_type, {"return_attention_mask": True}))

@@ -4,19 +4,21 @@ import copy
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.runtime.convolution import SparseConv1d
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
 from audio_lottery.sparse.runtime.matrix import best_time
-from audio_lottery.sparse.runtime.modules import Accelerated
+from audio_lottery.sparse.runtime.modules import NO_SAVING, Accelerated, Packable
+from audio_lottery.sparse.runtime.packed import Packed, Packing, matrix_names, stand_in
+from audio_lottery.sparse.runtime.plan import Plan, Replacement
 from audio_lottery.sparse.runtime.semi_structured import accelerate_on_gpu
 from audio_lottery.sparse.runtime.threads import recording
 from audio_lottery.sparse.runtime.wav2vec2 import runner_for
@@ -31,33 +33,15 @@ _DENSE = 0.01
 _FRAMES, _SAMPLES = 100, 16000
 
 
-@dataclass(frozen=True)
-class Replacement:
-    """What became of one module.
-
-    Attributes:
-        name: the module's name in the model.
-        kind: "linear", "convolution", "lstm" or "encoder".
-        kernel: "csr", "block16x1", … or "dense" where the module was left as it is.
-        density: kept / all of its weights.
-        macs_per_frame: multiply-adds of the dense module for one of its output frames (0 where it has several rates).
-        note: why it was left, or what was measured.
-    """
-
-    name: str
-    kind: str
-    kernel: str
-    density: float
-    macs_per_frame: int
-    note: str
-
-
 def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = False) -> nn.Module:
     """A model that computes the same, faster where weights are zero; ``model`` stays as it is.
 
     The encoder and the front end of wav2vec2-like models run as a whole; elsewhere linear layers, one-dimensional
     convolutions and LSTMs are replaced one by one, each only where a trial on this machine is faster than the module.
     Kept weights are copied once; the dense ones are freed with ``model``. Threads follow `torch.get_num_threads`.
+
+    A layer that was replaced looks as it did to the modules around it. Where one of them computes with its weight
+    itself, the layer becomes dense again in the first call, and the plan says so (`packed`).
 
     On an NVIDIA GPU, linear layers kept 2:4 use its sparse matrix units (`semi_structured`).
 
@@ -68,8 +52,8 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
         force: replace every module that can be, measured or not.
 
     Returns:
-        The new model, with the list of `Replacement` as its ``plan`` and ``profile(inputs)``, the seconds that its
-        parts take; ``model`` itself if it has nothing to gain.
+        The new model, with a `Replacement` for each of its modules as its ``plan`` and ``profile(inputs)``, the seconds
+        that its parts take; ``model`` itself if it has nothing to gain.
 
     Raises:
         ModelError: in training mode, not float32 on the CPU, an unknown precision.
@@ -81,12 +65,14 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
     if any(parameter.is_cuda for parameter in model.parameters()):
         return _on_gpu(model)
     for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise ModelError(f"'{name}' has no shape yet; call the model once before it is accelerated")
         if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
             raise ModelError(f"'{name}' is {parameter.dtype} on {parameter.device}; call model.float().cpu() first")
     targets = list(_targets(model))
     weights = [
         weight
-        for _, module, build in targets
+        for _, module, build, _ in targets
         if build is not None
         for weight in module.parameters()
         if weight.dim() > 1
@@ -97,30 +83,37 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
             "nothing to gain: the model is dense (%d of its weights are zero); it is returned as it is", zeros
         )
         return model
-    memo: dict[int, Any] = {}
-    plan = []
+    memo = _computed(model)
+    plan: list[tuple[Replacement, Packing | None]] = []
+    owners = _owners(model)
     trials: dict[Any, tuple[float, float]] = {}
     with torch.no_grad():
-        for name, module, build in targets:
+        for name, module, build, why in targets:
             if id(module) in memo:
                 continue
             if build is None:
-                plan.append(_left(name, module))
+                plan.append((_left(name, module, why), None))
                 continue
-            fast = build(module, precision)
+            fast: Any = build(module, precision)
             note, faster = "forced", True
             if not force:
                 times = _trial(name, module, fast, trials)
                 faster = times[1] < times[0]
                 note = f"{times[0] * 1e3:.2f} ms before, {times[1] * 1e3:.2f} ms after, in a trial"
             if faster:
-                memo[id(module)] = fast
+                note += _sharing(name, module, owners)
+                fast = memo[id(module)] = stand_in(module, fast) if isinstance(fast, Packable) else fast
             kernel = fast.kernel if faster else "dense"
-            plan.append(Replacement(name, fast.kind, kernel, fast.kept / fast.weights, fast.macs_per_frame, note))
+            entry = Replacement(name, fast.kind, kernel, fast.kept / fast.weights, fast.macs_per_frame, note)
+            plan.append((entry, fast.packing if isinstance(fast, Packed) else None))
     # deepcopy takes a module that it has "copied before" from the memo: replaced modules are never copied
     fast_model = memo.get(id(model)) or copy.deepcopy(model, memo)
     fast_model.requires_grad_(False)
-    fast_model.plan = plan
+    for module in fast_model.modules():
+        if isinstance(module, nn.TransformerEncoder):
+            # nested tensors are for torch's fused layers alone, and it asks the first layer only whether all are
+            module.use_nested_tensor = False
+    fast_model.plan = Plan(plan)
     fast_model.profile = partial(_profile, fast_model)
     if hasattr(fast_model, "save_pretrained"):
         fast_model.save_pretrained = _refuse_to_save
@@ -137,18 +130,25 @@ _KINDS: dict[type[nn.Module], Build] = {
 }
 
 
-def _targets(module: nn.Module, prefix: str = "") -> "list[tuple[str, nn.Module, Build | None]]":
-    """Name, module and how to replace it, for everything with a matrix; not what lies within such a module."""
+Target = tuple[str, nn.Module, Build | None, str]
+
+
+def _targets(module: nn.Module, prefix: str = "") -> list[Target]:
+    """Name, module and how to replace it or why not, for all that has a matrix; not what lies within such a module."""
+    if isinstance(module, Accelerated):
+        return []
     runner = runner_for(module)
-    if runner is not None:
-        return [(prefix, module, runner)]
+    if runner is not None and not any(_changed(inner) for inner in module.modules() if type(inner) in _KINDS):
+        return [(prefix, module, runner, "")]
     build = _KINDS.get(type(module))  # a subclass may do more than its base
     if build is not None:
-        fits = not (isinstance(module, nn.Conv1d) and module.padding_mode != "zeros")
-        return [(prefix, module, build if fits and not getattr(module, "proj_size", 0) else None)]
+        why = _changed(module)
+        if getattr(module, "padding_mode", "zeros") != "zeros" or getattr(module, "proj_size", 0):
+            why = _no_kernel(module)
+        return [(prefix, module, None if why else build, why)]
     own = [parameter for parameter in module.parameters(recurse=False) if parameter.dim() > 1]
     # attention of torch's own reads the weights of its children itself
-    found: list[tuple[str, nn.Module, Build | None]] = [(prefix, module, None)] if own else []
+    found: list[Target] = [(prefix, module, None, _no_kernel(module))] if own else []
     if isinstance(module, nn.MultiheadAttention):
         return found
     for name, child in module.named_children():
@@ -156,13 +156,50 @@ def _targets(module: nn.Module, prefix: str = "") -> "list[tuple[str, nn.Module,
     return found
 
 
-def _left(name: str, module: nn.Module) -> Replacement:
-    """A module that there is no kernel for; it stays as it is."""
+def _no_kernel(module: nn.Module) -> str:
+    return f"no kernel for {type(module).__name__}: it runs as it is"
+
+
+def _changed(module: nn.Module) -> str:
+    """Why a layer is more than its class says, if it is: its weights are computed in every call, or its outputs are."""
+    hooks = (module._forward_pre_hooks, module._forward_hooks)
+    if any(hooks) or "forward" in vars(module) or module._modules or module._buffers:
+        return "hooks, parts or another forward were put on it: it runs as it is"
+    weights = [module._parameters.get(name) for name in matrix_names(module)]
+    if any(weight is None for weight in weights):
+        return "its weight is not a parameter of its own: it runs as it is"
+    if not all(weight.numel() for weight in weights if weight is not None):
+        return "it has no weights: it runs as it is"
+    return ""
+
+
+def _computed(model: nn.Module) -> dict[int, Any]:
+    """Copies of weights that old-style reparametrisations computed, which deepcopy refuses to make, by their ids."""
+    tensors = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return {id(tensor): tensor.detach().clone() for tensor in tensors if not tensor.is_leaf}
+
+
+def _owners(model: nn.Module) -> dict[int, list[str]]:
+    """Names of the modules that have each matrix."""
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for weight in module.parameters(recurse=False):
+            if weight.dim() > 1:
+                owners.setdefault(id(weight), []).append(name)
+    return owners
+
+
+def _sharing(name: str, module: nn.Module, owners: dict[int, list[str]]) -> str:
+    others = {other for weight in module.parameters(recurse=False) for other in owners.get(id(weight), ())} - {name}
+    return f"; its weight is also that of {', '.join(sorted(others))}, and is kept there as well" if others else ""
+
+
+def _left(name: str, module: nn.Module, why: str) -> Replacement:
+    """A module that stays as it is."""
     weights = [weight for weight in module.parameters() if weight.dim() > 1]
     total = sum(weight.numel() for weight in weights)
     kept = sum(int((weight != 0).sum()) for weight in weights)
-    kind = type(module).__name__
-    return Replacement(name, kind, "dense", kept / total, 0, f"no kernel for {kind}: it runs as it is")
+    return Replacement(name, type(module).__name__, "dense", kept / total if total else 1.0, 0, why)
 
 
 def _trial(
@@ -221,9 +258,7 @@ def _profile(model: nn.Module, *inputs: Any, **options: Any) -> list[tuple[str, 
 
 
 def _refuse_to_save(*arguments: object, **options: object) -> None:
-    raise ModelError(
-        "an accelerated model has packed weights: save the model it was made from (`audio-lottery compress`)"
-    )
+    raise ModelError(NO_SAVING)
 
 
 def _refuse_inner_states(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:

@@ -12,13 +12,13 @@ from audio_lottery.sparse.kernels.packing import copy_rows, pack_phases
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, compile_matrix
-from audio_lottery.sparse.runtime.modules import Accelerated, bias_of, input_array, to_numpy
+from audio_lottery.sparse.runtime.modules import Packable, bias_of, input_array, to_numpy
 from audio_lottery.sparse.runtime.threads import each, tile_widths, whole
 
 _ROWS = 128
 
 
-class SparseConv1d(Accelerated):
+class SparseConv1d(Packable):
     """[batch, channels, frames] → [batch, channels, frames].
 
     A convolution is a product with a taller tile: the input is split into ``stride`` phases, so that what one tap of
@@ -55,33 +55,37 @@ class SparseConv1d(Accelerated):
         )
         self.padding = _padding(convolution)
         self.in_channels, self.out_channels = convolution.in_channels, convolution.out_channels
+        self.groups = convolution.groups
         reach = (self.taps - 1) * self.dilation
         self.count = FRAMES + reach // self.stride
         self.row = -(-self.count // WIDTH) * WIDTH
         weight = to_numpy(convolution.weight)
         # a convolution's tile has no pairs of rows
         allowed = [kernel for kernel in kernels or KERNELS[precision] if kernel != "block16x2_bf16"]
-        self.matrix = self._compile(weight, bias_of(convolution), convolution.groups, allowed)
+        self.matrix = self._compile(weight, bias_of(convolution), allowed)
         self.kernel = self.matrix.kernel
         self.kept, self.weights = int(np.count_nonzero(weight)), weight.size
         self.macs_per_frame = weight.size
         self.norm = None if norm is None else (to_numpy(norm.weight), to_numpy(norm.bias), float(norm.eps))
         self.activation = ACTIVATIONS[activation]
 
-    def _compile(
-        self, weight: np.ndarray, bias: np.ndarray | None, groups: int, kernels: Sequence[str]
-    ) -> SparseMatrix:
+    def _compile(self, weight: np.ndarray, bias: np.ndarray | None, kernels: Sequence[str]) -> SparseMatrix:
         shift = np.arange(self.taps) * self.dilation
         rows = (np.arange(self.in_channels)[:, None] * self.stride + shift % self.stride).reshape(-1)
         places = Places(rows, np.tile(shift // self.stride, self.in_channels), self.row)
-        if groups == 1:
-            return compile_matrix(weight.reshape(self.out_channels, -1), places, bias, kernels)
-        outputs, inputs = self.out_channels // groups, self.in_channels // groups * self.taps
         full = np.zeros((self.out_channels, self.in_channels * self.taps), np.float32)
-        for group in range(groups):
-            part = weight[group * outputs : (group + 1) * outputs].reshape(outputs, inputs)
-            full[group * outputs : (group + 1) * outputs, group * inputs : (group + 1) * inputs] = part
+        self._groups(full)[:] = weight.reshape(self.groups, -1, full.shape[1] // self.groups)
         return compile_matrix(full, places, bias, kernels)
+
+    def _groups(self, full: np.ndarray) -> np.ndarray:
+        """A view of the parts of [out_channels, in_channels · taps] in which groups have weights: [groups, …, …]."""
+        parts = full.reshape(self.groups, len(full) // self.groups, self.groups, -1)
+        return np.einsum("gogi->goi", parts)
+
+    def unpack(self) -> dict[str, np.ndarray]:
+        """See `Packable`."""
+        parts = self._groups(self.matrix.dense())
+        return {"weight": np.ascontiguousarray(parts).reshape(self.out_channels, -1, self.taps)}
 
     def frames(self, length: int) -> int:
         """Output frames of ``length`` input frames."""

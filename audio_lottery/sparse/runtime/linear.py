@@ -12,14 +12,14 @@ from audio_lottery.sparse.kernels.packing import pack, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.matrix import KERNELS, split_columns
-from audio_lottery.sparse.runtime.modules import Accelerated, bias_of, input_array, to_numpy
+from audio_lottery.sparse.runtime.modules import Packable, bias_of, input_array, to_numpy
 from audio_lottery.sparse.runtime.threads import each, tile_widths, whole
 
 # Output rows that are computed before they are put in torch's layout, while they are in the cache.
 _ROWS = 256
 
 
-class SparseLinear(Accelerated):
+class SparseLinear(Packable):
     """[…, in] → […, out]: frames are packed into tiles, multiplied, and unpacked, tile by tile on every thread.
 
     Args:
@@ -66,6 +66,10 @@ class SparseLinear(Accelerated):
         if out.numel():
             self._run(source, out.numpy().reshape(-1), source.size // self.in_features)
         return out
+
+    def unpack(self) -> dict[str, np.ndarray]:
+        """See `Packable`."""
+        return {"weight": np.concatenate([matrix.dense() for _, matrix in self.pieces], 1)}
 
     def _run(self, source: np.ndarray, out: np.ndarray, frames: int) -> None:
         widths = tile_widths(frames, FRAMES, 2 * WIDTH)

@@ -14,7 +14,7 @@ from audio_lottery.sparse.kernels.recurrent import GATES, SEGMENT, recur, recur_
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, compile_matrix
-from audio_lottery.sparse.runtime.modules import Accelerated, input_array
+from audio_lottery.sparse.runtime.modules import Packable, input_array
 from audio_lottery.sparse.runtime.threads import each, whole
 
 # What a step of a whole vector of utterances takes, in steps of a single one (measured, hidden 320 to 1024).
@@ -26,7 +26,7 @@ _making = threading.Lock()
 State = tuple[Tensor, Tensor]
 
 
-class SparseLSTM(Accelerated):
+class SparseLSTM(Packable):
     """Takes the place of `nn.LSTM`, with the same calls and outputs.
 
     The products with the input are those of a linear layer, for all frames at once. The recurrence runs step by step;
@@ -62,8 +62,15 @@ class SparseLSTM(Accelerated):
         self.kernel = self.layers[0][0].kernel
         self.macs_per_frame = self.weights
 
-    def flatten_parameters(self) -> None:
-        """What cuDNN needs of `nn.LSTM`; nothing here."""
+    def unpack(self) -> dict[str, np.ndarray]:
+        """See `Packable`."""
+        found = {}
+        for number, (linear, recurrences) in enumerate(self.layers):
+            inputs = np.split(linear.unpack()["weight"], self.directions)
+            for end, recurrence, rows in zip(("", "_reverse"), recurrences, inputs, strict=False):
+                found[f"weight_ih_l{number}{end}"] = _rearranged(rows, recurrence.units, recurrence.size)
+                found[f"weight_hh_l{number}{end}"] = recurrence.weight()
+        return found
 
     def forward(
         self, input: Tensor | PackedSequence, hx: State | None = None
@@ -155,6 +162,13 @@ class _Recurrence:
                 places = Places(np.arange(self.size), np.zeros(self.size, np.int64), WIDTH)
                 self._lanes = compile_matrix(self._dense(), places, None, KERNELS["float32"])
         return self._lanes
+
+    def weight(self) -> np.ndarray:
+        """[4 · hidden, hidden], ordered as torch does."""
+        rows = _rearranged(self._dense(), self.units, self.size)
+        weight = np.empty((len(rows), self.units.size), np.float32)
+        weight[:, self.units] = rows[:, : self.units.size]
+        return weight
 
     def _dense(self) -> np.ndarray:
         block = np.repeat(np.arange(self.counts.size), self.counts)
@@ -315,6 +329,14 @@ def _arranged(rows: np.ndarray, units: np.ndarray, size: int) -> np.ndarray:
     padded[:, : units.size] = rows.reshape(GATES, units.size, *rows.shape[1:])[:, units]
     grouped = padded.reshape(GATES, size // WIDTH, WIDTH, *rows.shape[1:])
     return np.ascontiguousarray(grouped.swapaxes(0, 1)).reshape(GATES * size, *rows.shape[1:])
+
+
+def _rearranged(rows: np.ndarray, units: np.ndarray, size: int) -> np.ndarray:
+    """What `_arranged` was made from."""
+    grouped = rows.reshape(size // WIDTH, GATES, WIDTH, *rows.shape[1:]).swapaxes(0, 1)
+    gates = np.empty((GATES, units.size, *rows.shape[1:]), np.float32)
+    gates[:, units] = grouped.reshape(GATES, size, *rows.shape[1:])[:, : units.size]
+    return gates.reshape(GATES * units.size, *rows.shape[1:])
 
 
 def _packed_rows(sizes: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -51,6 +51,11 @@ class Places:
         """Elements from one row of frame pairs to the next."""
         return whole(FRAMES // 2 + int(self.shifts.max(initial=0)), WIDTH)
 
+    def offsets(self, kernel: str) -> np.ndarray:
+        """Where in a kernel's operand the row of each column begins, where columns are not pairs."""
+        stride = self.half_stride if kernel == "csr_bf16" else self.stride
+        return self.rows * stride + self.shifts
+
 
 @dataclass(frozen=True)
 class SparseMatrix:
@@ -81,6 +86,28 @@ class SparseMatrix:
     def bytes(self) -> int:
         """Memory that the arrays take."""
         return sum(array.nbytes for array in (self.values, self.offsets, self.pointers, self.bias))
+
+    def dense(self) -> np.ndarray:
+        """[rows, columns] with its zeros, as it was given; weights of "block16x2_bf16" stay rounded."""
+        dense = np.zeros((self.rows, self.places.rows.size), np.float32)
+        row = np.repeat(np.arange(self.pointers.size - 1), np.diff(self.pointers))
+        if self.kernel == "block16x2_bf16":
+            pairs = self.values.view(np.uint32).reshape(-1, BLOCK_ROWS)
+            numbers = np.stack([pairs << 16, pairs & 0xFFFF0000], 2).view(np.float32)
+            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1, 2)[row, :, self.offsets // self.places.stride] = (
+                numbers
+            )
+            return dense
+        offsets = self.places.offsets(self.kernel)
+        order = np.argsort(offsets)
+        column = order[np.searchsorted(offsets[order], self.offsets)]
+        if self.kernel == "block16x1":
+            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1)[row, :, column] = self.values.reshape(
+                -1, BLOCK_ROWS
+            )
+        else:
+            dense[row, column] = self.values
+        return dense
 
     def operand(self, tile: np.ndarray, base: int, features: int, vectors: int, name: str = "pairs") -> np.ndarray:
         """What `multiply` reads for a float32 tile: the tile itself, or this thread's copy of it in bfloat16.
@@ -175,8 +202,7 @@ def compile_matrix(
     else:
         (kernel,) = stored
     bias = np.zeros(rows, np.float32) if bias is None else bias.astype(np.float32)
-    stride = places.half_stride if kernel == "csr_bf16" else places.stride
-    offsets = places.rows * stride + places.shifts
+    offsets = places.offsets(kernel)
     if kernel.startswith("csr"):
         values, offsets, counts = weight[kept], offsets[np.nonzero(kept)[1]], kept.sum(1)
     elif kernel == "block16x1":
@@ -186,7 +212,7 @@ def compile_matrix(
     else:
         blocks = _blocks(kept, 2)
         values = _bfloat16_pairs(weight).reshape(-1, BLOCK_ROWS, columns // 2).transpose(0, 2, 1)[blocks]
-        offsets, counts = np.nonzero(blocks)[1] * stride, blocks.sum(1)
+        offsets, counts = np.nonzero(blocks)[1] * places.stride, blocks.sum(1)
     pointers = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     values = np.ascontiguousarray(values).reshape(-1)
     return SparseMatrix(kernel, rows, total, values, offsets.astype(np.int32), pointers, bias, places)

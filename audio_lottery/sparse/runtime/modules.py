@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from audio_lottery.errors import ModelError
 
+NO_SAVING = "an accelerated model has packed weights: save the model it was made from (`audio-lottery compress`)"
+
 
 class Accelerated(nn.Module):
     """A module that only infers: its weights are packed for the kernels, and are no parameters any more."""
@@ -34,6 +36,24 @@ class Accelerated(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Accelerated":
         return self  # holds nothing that a call changes
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Of `nn.Module`: what ``to``, ``half`` and the like do; kernels stay as they are."""
+        return self
+
+    def _save_to_state_dict(self, *arguments: Any) -> None:
+        raise ModelError(NO_SAVING)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        raise ModelError("an accelerated model has packed weights: load them into the model it was made from")
+
+
+class Packable(Accelerated):
+    """An accelerated layer whose matrices can be had back."""
+
+    def unpack(self) -> dict[str, np.ndarray]:
+        """The layer's matrices, by their names as parameters; bfloat16 numbers stay rounded."""
+        raise NotImplementedError
 
 
 def input_array(x: Tensor, where: str) -> np.ndarray:

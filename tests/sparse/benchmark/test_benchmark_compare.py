@@ -4,14 +4,17 @@ import json
 
 import pytest
 import torch
+from transformers import WavLMForCTC
 
 from audio_lottery import pruning
-from audio_lottery.errors import ConfigError
+from audio_lottery.errors import ConfigError, ModelError
+from audio_lottery.sparse import accelerate
 from audio_lottery.sparse.benchmark import BenchmarkSettings, Subject, compare_model, compare_sparsities, ours
 from audio_lottery.sparse.benchmark.agreement import compare
 from audio_lottery.sparse.benchmark.contestants import RUNTIMES, Runtime, plain
 from audio_lottery.sparse.benchmark.settings import RUNTIME_NAMES
 from audio_lottery.sparse.benchmark.subject import wav2vec2_base
+from tests.models.families import tiny_config
 from tests.sparse.benchmark.conftest import TINY, broken
 
 FIELDS = ["runtime", "precision", "pattern", "sparsity", "audio_seconds", "median_s", "min_s", "max_s"]
@@ -142,6 +145,32 @@ def test_a_failing_contestant_is_named_and_the_others_go_on(subject: Subject, st
         "openvino float32 is left out: it failed with RuntimeError: no such operator",
         "openvino int8 is left out: nowhere not installed; pip install 'audio-lottery[bench]'",
     ]
+
+
+def test_a_model_that_we_refuse_is_left_out_with_the_reason(subject: Subject, monkeypatch) -> None:
+    def refuses(*_):
+        raise ModelError("'layer' has no shape yet")
+
+    monkeypatch.setattr(ours, "accelerated", refuses)
+    outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=("torch", ours.NAME), **QUICK))
+    assert {row["runtime"] for row in outcome.rows} == {"torch"}
+    assert [note for note in outcome.notes if "left out" in note] == [
+        f"{ours.NAME} {precision} is left out: 'layer' has no shape yet" for precision in ours.PRECISIONS
+    ]
+
+
+def test_the_plan_says_what_became_dense_in_the_calls(monkeypatch) -> None:
+    torch.manual_seed(0)
+    wavlm = WavLMForCTC(tiny_config("wavlm")).eval()
+    model = ours.pruned(wavlm, "unstructured", 0.9)
+    subject = Subject("wavlm", model, "input_values", lambda seconds: torch.randn(1, round(16_000 * seconds)))
+    monkeypatch.setattr(
+        ours, "accelerated", lambda model, precision: accelerate(model, precision=precision, force=True)
+    )
+    outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=(ours.NAME,), **QUICK))
+    plans = {row["precision"]: row["plan"] for row in outcome.rows}
+    assert plans["float32"] == "12 dense, 11 csr"  # of the dense, 8 are the projections of two layers
+    assert set(plans) == set(ours.PRECISIONS)
 
 
 def test_nothing_measured_is_an_error(subject: Subject, monkeypatch) -> None:

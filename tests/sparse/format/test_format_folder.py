@@ -11,6 +11,7 @@ from transformers import AutoModelForCTC, Wav2Vec2Model, pipeline
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError, StorageError
+from audio_lottery.models.checkpoint import SPARSE_NAME
 from audio_lottery.models.ctc import load_folder, load_recogniser
 from audio_lottery.sparse import format as sparse_format
 from audio_lottery.sparse.format import container, load, read, save
@@ -81,6 +82,10 @@ def test_the_folder_holds_config_and_processor(saved):
     names = {file.name for file in saved[1].iterdir()}
     assert {sparse_format.FILE, "config.json", "vocab.json", "done"} <= names
     assert not any(name in names for name in ("model.safetensors", "pytorch_model.bin"))
+
+
+def test_its_name_is_known_where_its_code_is_not_loaded():
+    assert SPARSE_NAME == sparse_format.FILE
 
 
 def test_load_recogniser_reads_it(recogniser, saved):
@@ -177,10 +182,16 @@ def test_damage_is_told(folder):
 @pytest.mark.parametrize(
     ("damage", "line"),
     [
-        (lambda file: file.write_text(LFS_POINTER), r"is a Git LFS pointer and not the file itself; run `git lfs pull`"),
+        (
+            lambda file: file.write_text(LFS_POINTER),
+            r"is a Git LFS pointer and not the file itself; run `git lfs pull`",
+        ),
         (lambda file: file.write_bytes(b""), r"is empty; get it again$"),
         (lambda file: file.write_bytes(file.read_bytes()[:5]), r"5 bytes do not hold its header; get it again$"),
-        (lambda file: file.write_bytes(file.read_bytes()[:-5]), r"is damaged: its bytes are not those that were written"),
+        (
+            lambda file: file.write_bytes(file.read_bytes()[:-5]),
+            r"is damaged: its bytes are not those that were written",
+        ),
         (lambda file: file.write_bytes(bytes(4096)), r"or its header is damaged \("),
         (lambda file: (file.unlink(), file.mkdir()), r"is a folder where a file should be; get the file again$"),
         (lambda file: (file.unlink(), file.symlink_to("blob")), r"is missing; get it again$"),

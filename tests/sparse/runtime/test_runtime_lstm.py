@@ -196,7 +196,6 @@ def test_what_it_says_of_itself():
     assert sparse.weights == sparse.macs_per_frame == sum(weight.numel() for weight in matrices)
     assert sparse.kept == sum(int((weight != 0).sum()) for weight in matrices)
     assert not list(sparse.parameters())
-    sparse.flatten_parameters()
 
 
 def test_wrong_inputs():
