@@ -152,7 +152,7 @@ def _compress(checkpoint: str, revision: str | None, out: Path, values: str) -> 
 
 def _measure(checkpoint: str, out: str, config: RunConfig) -> str:
     """WER of the model and of what was written, by the same code under the same conditions."""
-    from audio_lottery.lottery.evaluate import evaluate_model
+    from audio_lottery.evaluation.evaluate import evaluate_model
     from audio_lottery.report.columns import format_columns, percent, percent_interval
 
     before = evaluate_model(checkpoint, config)

@@ -20,9 +20,9 @@ from audio_lottery.evaluation.decoding.tuning import References, best_point, for
 from audio_lottery.evaluation.forward import forward
 from audio_lottery.evaluation.wer import score
 from audio_lottery.models.load import load_trained
+from audio_lottery.processes import make_accelerator
 from audio_lottery.settings import make_parser, to_config
 from audio_lottery.storage import write_bytes, write_json
-from audio_lottery.processes import make_accelerator
 
 _LM_WEIGHTS, _WORD_SCORES = "0.5,1,1.5,2,3", "-1,0,1,2"
 

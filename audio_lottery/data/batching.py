@@ -82,7 +82,12 @@ class SpeechDataset(torch.utils.data.Dataset[Item]):
         audio = read_audio(row["audio"], row["start"], row["end"], utterance_id=row["id"])
         if self._transform is not None:
             audio = self._transform(audio, row, epoch)
-        return {"id": row["id"], "audio": audio, "labels": self._encode(row["text"]) if self._encode else [], "epoch": epoch}
+        return {
+            "id": row["id"],
+            "audio": audio,
+            "labels": self._encode(row["text"]) if self._encode else [],
+            "epoch": epoch,
+        }
 
 
 class Collator:

@@ -42,7 +42,8 @@ def prepare_training(
     """Encode the transcripts and leave out what cannot be trained on.
 
     Left out and counted are utterances with an empty transcript, shorter than ``min_seconds``, longer than
-    ``max_seconds``, with more labels than the model can write over their audio (``can_align``), and, where ``out_of_vocabulary`` is ``drop``, with characters outside the vocabulary.
+    ``max_seconds``, with more labels than the model can write over their audio (``can_align``), and, where
+    ``out_of_vocabulary`` is ``drop``, with characters outside the vocabulary.
     Test sets never pass through here.
 
     Args:

@@ -15,19 +15,19 @@ from audio_lottery import pruning
 from audio_lottery.config import SuiteConfig, TrainingConfig
 from audio_lottery.evaluation.compare import compare
 from audio_lottery.evaluation.counts import count_errors
+from audio_lottery.evaluation.evaluator import make_evaluator
 from audio_lottery.evaluation.transcripts import Transcripts, read_transcripts
 from audio_lottery.lottery.provenance import provenance
-from audio_lottery.evaluation.evaluator import make_evaluator
 from audio_lottery.lottery.run import Run
 from audio_lottery.lottery.run_folder import MOVEMENT_FILE
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import load_backbone
+from audio_lottery.processes import finished, require_same
 from audio_lottery.pruning import SCORES, Mask
 from audio_lottery.storage import read_json, sealed_folder, write_json
 from audio_lottery.training.hook import Hook
 from audio_lottery.training.hooks import GatherMovement, KeepMask
 from audio_lottery.training.loop import Trainer, TrainingReport
-from audio_lottery.processes import finished, require_same
 from audio_lottery.training.state import Stage
 
 DEV = "dev"

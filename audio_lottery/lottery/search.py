@@ -10,15 +10,15 @@ from typing import Any
 
 from audio_lottery.config import RunConfig, validate
 from audio_lottery.data.noise import check_parts
+from audio_lottery.evaluation.evaluator import make_evaluator
 from audio_lottery.lottery.data import load_run_data
 from audio_lottery.lottery.methods import check_method, make_method
 from audio_lottery.lottery.round import make_theta, run_round
-from audio_lottery.evaluation.evaluator import make_evaluator
 from audio_lottery.lottery.run import Run
 from audio_lottery.lottery.run_folder import RunFolder
+from audio_lottery.processes import make_accelerator
 from audio_lottery.settings import save_config
 from audio_lottery.storage import is_sealed
-from audio_lottery.processes import make_accelerator
 
 Row = dict[str, Any]
 """One line of the summary: the flat view of a round's metrics.json."""

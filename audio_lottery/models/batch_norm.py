@@ -3,11 +3,11 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def batch_norm(norm: _BatchNorm, x: Tensor, frames: Tensor) -> Tensor:
+def batch_norm(norm: nn.Module, x: Tensor, frames: Tensor) -> Tensor:
     """``norm`` over valid frames only (Ioffe & Szegedy 2015, arXiv:1502.03167); in evaluation, ``norm`` itself.
 
     Mean and variance are those of a micro-batch, so gradient accumulation is not the same as one large batch; the
@@ -21,8 +21,9 @@ def batch_norm(norm: _BatchNorm, x: Tensor, frames: Tensor) -> Tensor:
     Returns:
         [batch, channels, ..., time], float32 in training; frames of padding hold no meaning.
     """
-    if not norm.training:
-        return norm(x)
+    if not norm.training or not isinstance(norm, _BatchNorm):
+        normed: Tensor = norm(x)
+        return normed
     with torch.autocast(x.device.type, enabled=False):
         x = x.float()
         valid = torch.arange(x.shape[-1], device=x.device) < frames.to(x.device)[:, None]

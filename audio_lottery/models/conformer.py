@@ -1,4 +1,4 @@
-"""CTC models on log-mel features: Parakeet's FastConformer, from scratch or loaded; Wav2Vec2-BERT and others, loaded."""
+"""CTC models on log-mel features: Parakeet's FastConformer, built or loaded; Wav2Vec2-BERT and others, loaded."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What every CTC family shares: vocabulary, lengths, loss, emission and greedy search. A family adds its own features."""
+"""What every CTC family shares: vocabulary, lengths, loss, emission and greedy search."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache

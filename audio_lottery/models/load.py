@@ -75,6 +75,6 @@ def _family(opened: OpenedCheckpoint, init: str) -> type[Backbone]:
             return family
     known = ", ".join(sorted(architecture.model_type for architecture in MODEL_FOR_CTC_MAPPING))
     raise ModelError(
-        f"'{init}' is a model of type {opened.architecture.model_type}, which transformers has no CTC model for; it has "
-        f"them for {known}"
+        f"'{init}' is a model of type {opened.architecture.model_type}, which transformers has no CTC model for; it "
+        f"has them for {known}"
     )

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from transformers import (
     MODEL_FOR_CTC_MAPPING,
-    AutoConfig,
     AutoModelForCTC,
     PreTrainedConfig,
     PreTrainedModel,

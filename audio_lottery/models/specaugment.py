@@ -14,8 +14,8 @@ from audio_lottery.models.base import Inputs
 class FeatureMasking:
     """Spans of valid frames and of bins set to zero, the mean of normalised features.
 
-    How many spans there are follows wav2vec 2.0 (Baevski et al. 2020, arXiv:2006.11477), as transformers masks its hidden
-    states: ``prob`` · size / length, rounded up or down at random, each at a random place; they may overlap.
+    How many spans there are follows wav2vec 2.0 (Baevski et al. 2020, arXiv:2006.11477), as transformers masks its
+    hidden states: ``prob`` · size / length, rounded up or down at random, each at a random place; they may overlap.
 
     Attributes:
         settings: shares and lengths.

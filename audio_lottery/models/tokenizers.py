@@ -17,8 +17,8 @@ Kind = Literal["bpe", "unigram"]
 def train_tokenizer(texts: Iterable[str], kind: Kind, size: int) -> ParakeetTokenizer:
     """A vocabulary of word pieces, learnt from normalised transcripts.
 
-    Sources: byte-pair encoding, Sennrich et al. 2016, arXiv:1508.07909; unigram, Kudo 2018, arXiv:1804.10959. Words begin
-    with ``▁``. Id 0 is ``<pad>``, the CTC blank; id 1 ``<unk>``, which is never a label.
+    Sources: byte-pair encoding, Sennrich et al. 2016, arXiv:1508.07909; unigram, Kudo 2018, arXiv:1804.10959. Words
+    begin with ``▁``. Id 0 is ``<pad>``, the CTC blank; id 1 ``<unk>``, which is never a label.
 
     Args:
         texts: normalised transcripts.

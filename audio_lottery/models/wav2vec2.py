@@ -1,4 +1,4 @@
-"""CTC models on waveforms: wav2vec 2.0 and what is built like it (HuBERT, WavLM, SEW, data2vec, UniSpeech, Conformer …)."""
+"""CTC models on waveforms: wav2vec 2.0 and what is built like it (HuBERT, WavLM, SEW, data2vec, UniSpeech …)."""
 
 from collections.abc import Sequence
 from typing import Any

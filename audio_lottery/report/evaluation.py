@@ -9,7 +9,7 @@ import torch
 
 from audio_lottery.evaluation.counts import count_errors
 from audio_lottery.evaluation.worst import worst
-from audio_lottery.lottery.evaluate import Evaluation
+from audio_lottery.evaluation.evaluate import SuiteOutcome
 from audio_lottery.lottery.provenance import software
 from audio_lottery.report.columns import format_columns, percent, percent_interval
 from audio_lottery.storage import write_bytes, write_json
@@ -37,7 +37,7 @@ def format_results(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join([format_columns(_HEADER, body, left=1), "", *_notes(results)])
 
 
-def write_evaluation(folder: Path, checkpoint: str, outcome: Mapping[str, Evaluation], worst_count: int = 10) -> None:
+def write_evaluation(folder: Path, checkpoint: str, outcome: Mapping[str, SuiteOutcome], worst_count: int = 10) -> None:
     """Write ``evaluation.json``, ``evaluation.md`` and ``hypotheses/<suite>.tsv`` (and n-best lists, if any).
 
     Args:
@@ -89,7 +89,7 @@ def _notes(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return notes
 
 
-def _markdown(checkpoint: str, outcome: Mapping[str, Evaluation], worst_count: int) -> str:
+def _markdown(checkpoint: str, outcome: Mapping[str, SuiteOutcome], worst_count: int) -> str:
     results = {name: evaluation.result for name, evaluation in outcome.items()}
     lines = [f"# {checkpoint}", "", _row(_HEADER), _row(["---"] + ["---:"] * (len(_HEADER) - 1))]
     lines += [_row(_cells(name, result)) for name, result in results.items()]

@@ -18,10 +18,10 @@ from audio_lottery.data.batching import Batch
 from audio_lottery.errors import ModelError
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.loss import per_label
+from audio_lottery.processes import seed_step
 from audio_lottery.training.checkpoint import load_checkpoint, restore, save_checkpoint, snapshot
 from audio_lottery.training.hook import Hook
 from audio_lottery.training.hooks import Show, Track
-from audio_lottery.processes import seed_step
 from audio_lottery.training.schedule import learning_rate_factor
 from audio_lottery.training.speech import TrainingSpeech
 from audio_lottery.training.state import Progress, Stage, Training

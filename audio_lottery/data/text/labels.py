@@ -89,9 +89,7 @@ def out_of_vocabulary(texts: Iterable[tuple[str, str]], vocabulary: Vocabulary) 
     return dict(sorted(found.items(), key=lambda item: (-item[1][0], item[0])))
 
 
-def check_vocabulary(
-    texts: Iterable[tuple[str, str]], vocabulary: Vocabulary, where: str = "the corpus"
-) -> None:
+def check_vocabulary(texts: Iterable[tuple[str, str]], vocabulary: Vocabulary, where: str = "the corpus") -> None:
     """Refuse texts that the vocabulary cannot write.
 
     Args:

@@ -8,7 +8,7 @@ class Vocabulary(Protocol):
     """Transcripts to labels. Pickles: loader workers hold a copy."""
 
     def unknown(self, text: str) -> list[str]:
-        """The characters of a normalised ``text`` that cannot be written, repeats included, in the order of the text."""
+        """The characters of a normalised ``text`` that cannot be written, repeats included, in their order."""
         ...
 
     def encode(self, text: str) -> list[int]:

@@ -1,7 +1,7 @@
-"""What a way of finding tickets is to the search: where a round's mask comes from, what holds it while the round trains,
-where the round starts, and how long it trains.
+"""What a way of finding tickets is to the search.
 
-Files under `audio_lottery.lottery.methods` are one method each; `audio_lottery.lottery.methods.METHODS` is the registry.
+Where a round's mask comes from, what holds it while the round trains, where the round starts, and how long it trains.
+Files beside this one are one method each; `audio_lottery.lottery.methods.METHODS` is the registry.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Gradual magnitude pruning: a round starts dense and is pruned while it trains (Zhu & Gupta 2017, arXiv:1710.01878)."""
+"""Gradual magnitude pruning: a round starts dense and is pruned as it trains (Zhu & Gupta 2017, arXiv:1710.01878)."""
 
 from dataclasses import dataclass
 

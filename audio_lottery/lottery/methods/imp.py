@@ -1,4 +1,4 @@
-"""Iterative magnitude pruning: every round is pruned from the round before (Frankle & Carbin 2019, arXiv:1803.03635)."""
+"""Iterative magnitude pruning: every round comes from the one before (Frankle & Carbin 2019, arXiv:1803.03635)."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from audio_lottery import pruning
 from audio_lottery.errors import MaskError
+from audio_lottery.processes import require_same
 from audio_lottery.pruning import Enforcer, Mask
 from audio_lottery.training.hook import Hook
 from audio_lottery.training.policies import MaskPolicy
-from audio_lottery.processes import require_same
 from audio_lottery.training.state import Training
 
 _NOW, _BEST = "mask_now.safetensors", "mask_best.safetensors"
@@ -28,7 +28,7 @@ class KeepMask(Hook):
         self.best: Mask | None = None
 
     def begin(self, training: Training) -> None:
-        """The policy's first mask, on weights and optimiser state: those of a rewind point are from before the pruning."""
+        """The policy's first mask; weights and optimiser state of a rewind point are from before the pruning."""
         mask = self._policy.first(training.backbone.module)
         self._put(training, mask)
         pruning.apply(mask, training.backbone.module)
