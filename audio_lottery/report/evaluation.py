@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from audio_lottery.evaluation.counts import count_errors
-from audio_lottery.evaluation.worst import worst
 from audio_lottery.evaluation.evaluate import SuiteOutcome
+from audio_lottery.evaluation.worst import worst
 from audio_lottery.lottery.provenance import software
 from audio_lottery.report.columns import format_columns, percent, percent_interval
 from audio_lottery.storage import write_bytes, write_json
@@ -113,7 +113,7 @@ def _markdown(checkpoint: str, outcome: Mapping[str, SuiteOutcome], worst_count:
     return "\n".join(lines) + "\n"
 
 
-def _nbest(evaluation: Evaluation) -> str:
+def _nbest(evaluation: SuiteOutcome) -> str:
     lines = ["id\trank\tscore\thypothesis"]
     for utterance_id, hypotheses in zip(evaluation.transcripts.ids, evaluation.transcripts.nbest, strict=True):
         lines += [f"{utterance_id}\t{rank}\t{h.score:.4f}\t{h.text}" for rank, h in enumerate(hypotheses, start=1)]
