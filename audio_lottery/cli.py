@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 
 from audio_lottery.errors import AudioLotteryError
 
@@ -47,6 +48,21 @@ def run(function: Callable[[], None]) -> int:
         print("audio-lottery: stopped; the same command continues", file=sys.stderr)
         return 130
     return 0
+
+
+def run_recipe(default: Path) -> int:
+    """What a recipe runs: a search with the settings of its command line, or of ``default`` where no config is given.
+
+    Returns:
+        The exit status, as `run`.
+    """
+    from audio_lottery.commands.search import run_search
+    from audio_lottery.settings import parse_config
+
+    arguments = sys.argv[1:]
+    if not any(argument == "--config" or argument.startswith("--config=") for argument in arguments):
+        arguments = ["--config", str(default), *arguments]
+    return run(lambda: run_search(parse_config(arguments)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

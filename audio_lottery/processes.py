@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from accelerate.utils import DistributedDataParallelKwargs, LoggerType, gather_o
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.storage import is_sealed, recover_retired, verify_sealed
 
+logger = logging.getLogger(__name__)
+
 
 def make_accelerator(
     precision: str, expected_processes: int | None, log_with: Sequence[str] = (), log_dir: Path | None = None
@@ -22,7 +25,7 @@ def make_accelerator(
     """The accelerator of a run, with deterministic kernels switched on.
 
     Args:
-        precision: no, bf16 or fp16.
+        precision: no, bf16, fp16, or auto: bf16 where the device computes in it, else no.
         expected_processes: processes the run was asked for; None accepts any.
         log_with: experiment trackers, by the names that accelerate knows them by.
         log_dir: where trackers that write files have their folder.
@@ -32,6 +35,11 @@ def make_accelerator(
             or not installed.
     """
     _check_trackers(log_with)
+    native = computes_in_bf16()
+    if precision == "auto":
+        precision = "bf16" if native else "no"
+    elif precision == "bf16" and not native:
+        logger.warning("precision bf16: this device only imitates bfloat16, many times slower than --precision no")
     # cuBLAS is deterministic only with a fixed workspace; must be set before the first CUDA call.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -54,6 +62,15 @@ def make_accelerator(
             "ACCELERATE_USE_CPU=true: `--cpu` starts one process whatever --num_processes says)"
         )
     return accelerator
+
+
+def computes_in_bf16() -> bool:
+    """Whether the GPU, or without one the CPU, multiplies in bfloat16 and does not imitate it by float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if platform.machine() in ("arm64", "aarch64"):
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _check_trackers(names: Sequence[str]) -> None:

@@ -14,8 +14,8 @@ class RunConfig:
     Args:
         run_dir: folder of the run; running the same command again continues it.
         seed: seed of initialisation, data order, dropout and augmentation.
-        precision: no (float32), bf16 or fp16 autocast in training; the CTC loss and every evaluation
-            are float32.
+        precision: of training: no (float32), bf16 or fp16 autocast, or auto (bf16 where the device computes in it, else
+            float32; metrics.json says which). The loss and every evaluation are float32.
         log_with: experiment trackers that get loss and dev WER, by the names that accelerate knows them by
             (tensorboard, wandb, mlflow, trackio ...); several, or none.
         num_processes: processes the run expects; a launch with another number is refused. None accepts any.
@@ -30,7 +30,7 @@ class RunConfig:
 
     run_dir: str = "runs/demo"
     seed: int = 0
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["no", "bf16", "fp16", "auto"] = "no"
     log_with: tuple[str, ...] = ("tensorboard",)
     num_processes: int | None = None
     data: DataConfig = field(default_factory=DataConfig)

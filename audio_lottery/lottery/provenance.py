@@ -30,7 +30,7 @@ def provenance(config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
         "schema": 2,
         **software(),
         "seed": config.seed,
-        "precision": config.precision,
+        "precision": accelerator.mixed_precision,
         "device": accelerator.device.type,
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
