@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Wav2Vec2Processor
 
-from audio_lottery.data.audio import SAMPLE_RATE, read_audio
+from audio_lottery.data.audio import read_audio
+from audio_lottery.data.features import FeatureExtraction
 from audio_lottery.errors import ConfigError
 
 AudioTransform = Callable[[np.ndarray, Mapping[str, Any], int], np.ndarray]
@@ -82,15 +83,12 @@ class Collator:
     """Pads items to a `Batch` with the model's own feature extractor."""
 
     def __init__(self, processor: Wav2Vec2Processor) -> None:
-        self._extract = processor.feature_extractor
+        self._extract = FeatureExtraction(processor.feature_extractor)
 
     def __call__(self, items: list[Item]) -> Batch:
-        features = self._extract(
-            [item["audio"] for item in items], sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt"
-        )
         return {
             "ids": [item["id"] for item in items],
-            "inputs": dict(features),
+            "inputs": self._extract([item["audio"] for item in items]),
             "samples": torch.tensor([item["audio"].shape[0] for item in items]),
             "labels": [torch.tensor(item["labels"], dtype=torch.long) for item in items],
         }
@@ -167,7 +165,10 @@ def pack(order: Sequence[int] | np.ndarray, durations: np.ndarray, max_batch_sec
 
 
 def make_loader(
-    dataset: SpeechDataset, batches: Iterator[list[int]] | Iterator[list[Key]], collator: Collator, num_workers: int
+    dataset: SpeechDataset,
+    batches: Iterator[list[int]] | Iterator[list[Key]],
+    collator: Callable[[list[Item]], Any],
+    num_workers: int,
 ) -> DataLoader:
     """A DataLoader over ready-made batches; it draws nothing from torch's global random generator."""
     return DataLoader(

@@ -1,5 +1,6 @@
 """From audio to logits: batches of like length, read ahead of the model, shared between processes."""
 
+import logging
 import queue
 import threading
 from collections import deque
@@ -16,8 +17,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audio_lottery.data.audio import SAMPLE_RATE
-from audio_lottery.data.batching import AudioTransform, Batch, Collator, SpeechDataset, make_loader, pack
+from audio_lottery.data.batching import AudioTransform, Batch, Collator, Item, SpeechDataset, make_loader, pack
 from audio_lottery.models.ctc import Recogniser
+from audio_lottery.models.padding import compute_logits
+
+logger = logging.getLogger(__name__)
 
 # Batches decoded ahead of the model. Two hide the jitter of reading; more only hold memory.
 READ_AHEAD = 2
@@ -26,6 +30,9 @@ READ_AHEAD = 2
 BATCH_SECONDS = {"cpu": 32.0, "cuda": 240.0}
 
 T = TypeVar("T")
+
+Part = tuple[list[int], Batch]
+"""Places in a list of items, and the items there, padded."""
 
 
 def forward(
@@ -43,8 +50,9 @@ def forward(
 
     Utterances are sorted by length and packed under a budget of padded audio; the longest come first, so that memory
     runs out at the start or not at all. Audio is decoded, changed and padded in a thread of its own while the model
-    computes. Where padding would change the outputs (group norm), only utterances of equal length share a batch, so
-    the result does not depend on the budget.
+    computes. Where padding would change the outputs (`Recogniser.pads_exactly`), only utterances of equal length go
+    through the model together, so the result does not depend on the budget. An utterance too short for an output frame
+    never reaches the model and has 0 frames.
 
     Args:
         recogniser: its model must be on ``accelerator.device``; left in evaluation mode.
@@ -58,7 +66,7 @@ def forward(
 
     Yields:
         (rows of the manifest, logits [batch, frames, characters] in float32 on the CPU, frames of each utterance
-        without padding).
+        without padding). Every row once.
     """
     model, device = recogniser.model.eval(), accelerator.device
     budget = max_batch_seconds or BATCH_SECONDS.get(device.type, BATCH_SECONDS["cuda"])
@@ -66,7 +74,8 @@ def forward(
     batches = evaluation_batches(durations, budget, recogniser.pads_exactly)
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     dataset = SpeechDataset(manifest, transform=transform)
-    loader = read_ahead(make_loader(dataset, iter(mine), Collator(recogniser.processor), num_workers))
+    collator = _PartCollator(recogniser)
+    loader = read_ahead(make_loader(dataset, iter(mine), collator, num_workers))
     progress = tqdm(
         total=round(sum(float(durations[batch].sum()) for batch in mine)),
         desc=description,
@@ -75,37 +84,79 @@ def forward(
         disable=not accelerator.is_local_main_process or None,
     )
 
-    def compute(batch: Batch) -> tuple[Tensor, list[int]]:
-        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch["inputs"].items()}
-        # Both are settings of a thread.
+    def compute(parts: list[Part]) -> list[tuple[list[int], Tensor, list[int]]]:
+        # Both are settings of a thread. Not torch.inference_mode: a module that keeps something of the pass (rotary
+        # positions of Wav2Vec2-Conformer) could not be trained afterwards.
         autocast: Any = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-        with torch.inference_mode(), autocast:
-            logits = model(**inputs).logits.float().cpu()
-        return logits, recogniser.valid_frames(logits, batch["samples"])
+        results = []
+        with torch.no_grad(), autocast:
+            for places, batch in parts:
+                logits = compute_logits(model, batch["inputs"])
+                results.append((places, logits, recogniser.valid_frames(batch["inputs"], batch["samples"])))
+        return results
 
-    with progress, closing(loader), closing(_side_by_side(compute, loader, device)) as computed:
-        for rows, (logits, frames) in zip(mine, computed, strict=True):
-            yield rows, logits, frames
+    together = 1 if recogniser.padding.keeps_state else torch.get_num_threads()
+    silent = 0
+    with progress, closing(loader), closing(_side_by_side(compute, loader, device, together)) as computed:
+        for rows, results in zip(mine, computed, strict=True):
+            left = set(range(len(rows)))
+            for places, logits, frames in results:
+                left.difference_update(places)
+                yield [rows[place] for place in places], logits, frames
+            if left:
+                silent += len(left)
+                nothing = torch.zeros(len(left), 0, model.config.vocab_size)
+                yield [rows[place] for place in sorted(left)], nothing, [0] * len(left)
             progress.update(round(float(durations[rows].sum())))
+    if silent:
+        seconds = recogniser.shortest / SAMPLE_RATE
+        logger.warning(
+            "%s: %d utterances are shorter than %g s and give no output frame: empty hypotheses",
+            description,
+            silent,
+            seconds,
+        )
 
 
-def _side_by_side(compute: Callable[[Batch], T], batches: Iterable[Batch], device: torch.device) -> Generator[T]:
-    """``compute`` of every batch, in order; on a CPU as many batches at once as torch has threads, one thread each.
+class _PartCollator:
+    """Pads items to batches that may go through the model as they are; items too short for a frame are in none.
+
+    The lengths of the audio decide: those of a manifest are rounded, and a file may end a little before its row does.
+    """
+
+    def __init__(self, recogniser: Recogniser) -> None:
+        self._collate = Collator(recogniser.processor)
+        self._shortest = recogniser.shortest
+        self._mixed = recogniser.pads_exactly
+
+    def __call__(self, items: list[Item]) -> list[Part]:
+        places: dict[int, list[int]] = {}
+        for place, item in enumerate(items):
+            samples = item["audio"].shape[0]
+            if samples >= self._shortest:
+                places.setdefault(0 if self._mixed else samples, []).append(place)
+        return [(part, self._collate([items[place] for place in part])) for part in places.values()]
+
+
+def _side_by_side(
+    compute: Callable[[list[Part]], T], batches: Iterable[list[Part]], device: torch.device, together: int
+) -> Generator[T]:
+    """``compute`` of every batch, in order; on a CPU ``together`` batches at once, one thread each.
 
     A thread per batch keeps all cores busy where a small model's layers are too short to be shared between them, and
     its sums do not depend on the number of threads.
     """
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
+    if device.type != "cpu" or together == 1:
         yield from map(compute, batches)
         return
+    threads = torch.get_num_threads()
     waiting: deque[Future[T]] = deque()
     # The number of threads is a setting of each thread, and the default of threads that start later.
-    with ThreadPoolExecutor(threads, "forward", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(together, "forward", initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             for batch in batches:
                 waiting.append(pool.submit(compute, batch))
-                if len(waiting) > threads:
+                if len(waiting) > together:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

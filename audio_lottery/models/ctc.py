@@ -1,8 +1,9 @@
 """CTC recognisers: load or build one with safe defaults, save it, and compute its loss."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -21,9 +22,11 @@ from transformers import (
 )
 
 from audio_lottery.config import ModelConfig, SpecAugmentConfig
+from audio_lottery.data.features import FeatureExtraction, input_lengths
 from audio_lottery.data.text import build_processor
 from audio_lottery.errors import ModelError, reading
 from audio_lottery.models.checkpoint import HEAD, MAY_BE_NEW, check_folder, check_name, check_weights, without_report
+from audio_lottery.models.padding import PaddingTrial, output_frames, shortest_audio, try_padding
 from audio_lottery.models.presets import PRESETS
 from audio_lottery.models.vocabulary import load_processor, set_fields, settle_outputs
 
@@ -55,14 +58,20 @@ class Recogniser:
         """Whether the model takes mel features (Wav2Vec2-BERT, Parakeet) and not samples."""
         return "input_features" in self.processor.feature_extractor.model_input_names
 
+    @cached_property
+    def padding(self) -> PaddingTrial:
+        """What padding does to the model; tried when it is first asked for, and remembered."""
+        return try_padding(self.model, FeatureExtraction(self.processor.feature_extractor), self.shortest)
+
     @property
     def pads_exactly(self) -> bool:
-        """Whether padding a batch leaves the outputs of its utterances unchanged.
+        """Whether padding a batch leaves the outputs of its utterances unchanged, in evaluation."""
+        return self.padding.exact
 
-        A front end with group norm averages over time, padding included, whatever the attention mask says; convolutions
-        of a model on mel features may look into padding too.
-        """
-        return not self.takes_features and getattr(self.model.config, "feat_extract_norm", "layer") != "group"
+    @cached_property
+    def shortest(self) -> int:
+        """Fewest samples that give an output frame; what is shorter must not be given to the model."""
+        return shortest_audio(self.model, FeatureExtraction(self.processor.feature_extractor))
 
     def frames(self, samples: int) -> int:
         """How many output frames ``samples`` samples give.
@@ -78,20 +87,19 @@ class Recogniser:
             raise ModelError(
                 f"{type(self.model).__name__} takes mel features; such models are evaluated here, but not trained yet"
             )
-        return self.model._get_feat_extract_output_lengths(samples)
+        return torch.where(samples < self.shortest, 0, output_frames(self.model, samples))
 
-    def valid_frames(self, logits: Tensor, samples: Tensor) -> list[int]:
-        """Frames of each row of an evaluation batch that are not padding.
+    def valid_frames(self, inputs: Mapping[str, Tensor], samples: Tensor) -> list[int]:
+        """Output frames of each row of an evaluation batch that are not padding.
 
-        Where padding would change the outputs, batches hold utterances of one length (`pads_exactly`): all are valid.
+        A row has padding of its own kind even alone where the extractor fills up its frames to an even number.
 
         Args:
-            logits: [batch, frames, characters].
+            inputs: of the model, as the extractor made them.
             samples: [batch], samples of each utterance without padding.
         """
-        if not self.pads_exactly:
-            return [logits.shape[1]] * logits.shape[0]
-        return self.frame_counts(samples).tolist()
+        counts: list[int] = output_frames(self.model, input_lengths(inputs, samples)).tolist()
+        return counts
 
     def save(self, folder: Path) -> None:
         """Write what plain ``from_pretrained`` needs: weights, config, processor."""
