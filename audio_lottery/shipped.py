@@ -1,6 +1,6 @@
 """The configs and suites that come with the package, found by name.
 
-They are the files of ``recipes/configs`` and ``recipes/suites``: beside the package in a checkout, within it in a wheel.
+They are the files of ``recipes/configs`` and ``recipes/suites``: beside the package in a checkout, in it in a wheel.
 """
 
 import difflib
