@@ -14,8 +14,8 @@ import soundfile
 import yaml
 
 TESTS = Path(__file__).parent
-# What `make test-fast` leaves out, beside single tests with the marker: files that launch processes, or that take more than
-# five seconds of one core. A prefix of the path below tests/ is enough.
+# What `make test-fast` leaves out, beside single tests with the marker: files that launch processes, or that take more
+# than five seconds of one core. A prefix of the path below tests/ is enough.
 SLOW = (
     "commands/",
     "data/test_mini.py",

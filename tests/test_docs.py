@@ -96,7 +96,8 @@ def test_the_site_has_every_page():
 
 
 def test_the_reference_has_every_room():
-    described = re.findall(r"^::: ([\w.]+)", "\n".join(page.read_text() for page in DOCS.glob("api/*.md")), re.MULTILINE)
+    reference = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("api/*.md"))
+    described = re.findall(r"^::: ([\w.]+)", reference, re.MULTILINE)
     for module in described:
         place = ROOT / module.replace(".", "/")
         assert place.with_suffix(".py").is_file() or (place / "__init__.py").is_file(), module
@@ -105,7 +106,8 @@ def test_the_reference_has_every_room():
 
 
 def test_paths_that_are_named_exist():
-    named = {place: path for path in [*DOCUMENTS, *SOURCES] for place in _PATH.findall(path.read_text(encoding="utf-8"))}
+    texts = {path: path.read_text(encoding="utf-8") for path in [*DOCUMENTS, *SOURCES]}
+    named = {place: path for path, text in texts.items() for place in _PATH.findall(text)}
     assert named
     missing = {place: name(path) for place, path in named.items() if not any(ROOT.glob(place))}
     assert not missing
@@ -121,5 +123,6 @@ def test_make_lists_its_targets():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
     assert targets is not None
-    shown = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--no-print-directory"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.findall(r"^  make ([\w-]+) +\S", shown, re.MULTILINE) == targets[1].split()
