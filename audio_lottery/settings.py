@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
+from audio_lottery import shipped
 from audio_lottery.config import RunConfig, validate
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.storage import write_bytes
@@ -21,6 +22,15 @@ from audio_lottery.storage import write_bytes
 MAY_CHANGE = {"run_dir", "num_processes", "data.num_workers", "search.rounds"} | {
     f"{section}.{name}" for section in ("training", "theta.training") for name in ("save_every", "log_every")
 }
+
+
+class _ConfigFile(ActionConfigFile):
+    """``--config``: a file, the name of a config that comes with the package, or YAML itself."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        if not _is_mapping(values):
+            values = str(shipped.resolve("config", values))
+        super().__call__(parser, cfg, values, option_string)
 
 
 def make_parser(
@@ -32,7 +42,12 @@ def make_parser(
         exit_on_error=False,
         description=description,
     )
-    parser.add_argument("--config", action="config", help="YAML file with any of the settings below.")
+    parser.add_argument(
+        "--config",
+        action=_ConfigFile,
+        help="YAML file with any of the settings below, or the name of one that comes with the package "
+        "(`audio-lottery recipes` lists them); of several, later ones win.",
+    )
     parser.add_class_arguments(RunConfig, sub_configs=False)
     return parser
 
@@ -92,6 +107,14 @@ def save_config(config: RunConfig, run_dir: Path) -> None:
             f"{run_dir} is not empty and holds no config.yaml, so it is no run folder; choose another --run_dir"
         )
     write_bytes(path, to_yaml(config).encode())
+
+
+def _is_mapping(text: str) -> bool:
+    """Whether ``text`` is itself YAML of settings, and not the name of a file of them."""
+    try:
+        return isinstance(yaml.safe_load(text), dict)
+    except yaml.YAMLError:
+        return False
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
