@@ -12,6 +12,7 @@ from datasets import Dataset
 from audio_lottery.config import ModelConfig, RunConfig
 from audio_lottery.data.corpora.hub import stream_windows
 from audio_lottery.data.corpora.load import load_manifest
+from audio_lottery.data.noise import check_recordings
 from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.decoding import make_decoder
 from audio_lottery.evaluation.suites import Transcripts, join, measure, transcribe_suite
@@ -50,12 +51,14 @@ def evaluate_model(checkpoint: str, config: RunConfig, *, stream: bool = False) 
         ModelError: the model cannot be loaded.
         CorpusError: a test corpus is missing or damaged.
         ConfigError: ``stream`` with a corpus that cannot be streamed.
+        AudioError: a noise or RIR file of a suite is silent, constant or damaged.
     """
+    root = Path(config.data.root).expanduser()
+    check_recordings((), config.evaluation.suites, root)
     accelerator = make_accelerator("no", config.num_processes)
     source = ModelConfig(init=checkpoint, attention=config.model.attention, revision=config.model.revision)
     recogniser = load_trained(source)
     recogniser.model.to(accelerator.device)
-    root = Path(config.data.root).expanduser()
     decoder = make_decoder(config.evaluation.decoder, recogniser, root)
     parts: dict[str, list[Transcripts]] = {suite.name: [] for suite in config.evaluation.suites}
     for manifest in _windows(config, root) if stream else _whole(config, root, accelerator):

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from audio_lottery import pruning
 from audio_lottery.config import RunConfig, SuiteConfig, TrainingConfig, validate
 from audio_lottery.data.filters import prepare_training
-from audio_lottery.data.noise import check_parts, make_augmenter
+from audio_lottery.data.noise import check_parts, check_recordings, make_augmenter
 from audio_lottery.evaluation.compare import compare
 from audio_lottery.evaluation.counts import count_errors
 from audio_lottery.evaluation.decoding import make_decoder
@@ -73,8 +73,10 @@ def search(config: RunConfig, on_round: Callable[[list[Row], Path], None] | None
     """
     validate(config)
     check_score(config.pruning)
-    for training in (config.theta.training, config.training):
-        check_parts(training.augment, config.evaluation.suites, Path(config.data.root).expanduser())
+    root, augments = Path(config.data.root).expanduser(), (config.theta.training.augment, config.training.augment)
+    for augment in augments:
+        check_parts(augment, config.evaluation.suites, root)
+    check_recordings(augments, config.evaluation.suites, root)
     accelerator = make_accelerator(config.precision, config.num_processes)
     folder = RunFolder(Path(config.run_dir))
     if accelerator.is_main_process:
