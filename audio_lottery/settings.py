@@ -20,7 +20,7 @@ from audio_lottery.storage import write_bytes
 
 # Settings that change neither masks nor WER of the rounds that exist: a run may be continued with other values.
 # Of all others, a new one must have a default that means what was done before there was the setting.
-MAY_CHANGE = {"run_dir", "num_processes", "data.num_workers", "search.rounds"} | {
+MAY_CHANGE = {"run_dir", "num_processes", "log_with", "data.num_workers", "search.rounds", "search.keep"} | {
     f"{section}.{name}" for section in ("training", "theta.training") for name in ("save_every", "log_every")
 }
 

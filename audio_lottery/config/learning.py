@@ -73,7 +73,7 @@ class TrainingConfig:
         augment: noise, reverberation and speed of the training speech.
         eval_every: steps between evaluations on dev; the last step is always evaluated.
         save_every: steps between checkpoints to resume from.
-        log_every: steps between TensorBoard points.
+        log_every: steps between the points that go to the trackers of log_with.
         max_nonfinite_steps: give up after this many steps in a row with a loss or gradient that is not finite.
     """
 

@@ -40,10 +40,11 @@ from audio_lottery.lottery.rewind import start_of_round
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.models.ctc import Recogniser, load_recogniser
 from audio_lottery.pruning import Mask
-from audio_lottery.settings import save_config
+from audio_lottery.settings import flat_settings, save_config
 from audio_lottery.storage import read_json, sealed_folder, write_json
 from audio_lottery.training.loop import Trainer
 from audio_lottery.training.processes import finished, make_accelerator
+from audio_lottery.training.tracking import StageTracker, tracker_names
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ def search(config: RunConfig, on_round: Callable[[list[Row], Path], None] | None
     """
     validate(config)
     check_score(config.pruning)
+    tracker_names(config.log_with)  # refuses what is not there before anything is trained
     for training in (config.theta.training, config.training):
         check_parts(training.augment, config.evaluation.suites, Path(config.data.root).expanduser())
     accelerator = make_accelerator(config.precision, config.num_processes)
@@ -299,7 +301,7 @@ def _trainer(
         augment=make_augmenter(augment, Path(config.data.root).expanduser(), config.seed, data.manifest),
         num_workers=config.data.num_workers,
         description=description or stage,
-        log_dir=folder.log(stage),
+        tracker=StageTracker(tracker_names(config.log_with), accelerator, folder.path, stage, flat_settings(config)),
         **options,
     )
 
