@@ -17,6 +17,9 @@ class RunConfig:
         precision: no (float32), bf16 or fp16 autocast in training; the CTC loss and every evaluation
             are float32.
         num_processes: processes the run expects; a launch with another number is refused. None accepts any.
+        log_with: where losses and dev WER go while a model trains: the name of a tracker that accelerate knows
+            (tensorboard, wandb, mlflow, trackio ... or one registered with accelerate), several, all that are
+            installed, or none.
         data: corpora.
         model: recogniser.
         theta: rewind point.
@@ -30,6 +33,7 @@ class RunConfig:
     seed: int = 0
     precision: Literal["no", "bf16", "fp16"] = "no"
     num_processes: int | None = None
+    log_with: list[str] | str | None = "tensorboard"
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     theta: ThetaConfig = field(default_factory=ThetaConfig)

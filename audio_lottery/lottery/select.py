@@ -16,17 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.evaluation.bootstrap import Difference, Interval, mean_difference_interval, wer_interval
 from audio_lottery.evaluation.compare import Aggregate, aggregate, aggregate_differences
 from audio_lottery.evaluation.counts import ErrorCounts, count_errors
 from audio_lottery.evaluation.mapsswe import Mapsswe, mapsswe
 from audio_lottery.evaluation.transcripts import read_transcripts
-from audio_lottery.lottery.run_folder import RunFolder
-from audio_lottery.settings import MAY_CHANGE
-from audio_lottery.storage import is_sealed, read_json
+from audio_lottery.lottery.run_folder import MODEL_FILE, RunFolder
+from audio_lottery.settings import MAY_CHANGE, differing, read_settings
+from audio_lottery.storage import is_sealed, read_json, removal_reason
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +88,7 @@ class Ticket:
         test: what is reported.
         matches: whether it matches the dense model.
         reason: why it does not; empty where it does.
+        removed: why its model is not on disk, one of the seeds'; empty where all are.
     """
 
     round: int
@@ -99,6 +98,7 @@ class Ticket:
     test: SetResult
     matches: bool
     reason: str
+    removed: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -108,6 +108,7 @@ class Ticket:
             "mask_sha256": list(self.mask_sha256),
             "matches": self.matches,
             "reason": self.reason,
+            "removed": self.removed,
             "dev": self.dev.to_dict(),
             "test": self.test.to_dict(),
         }
@@ -162,6 +163,7 @@ class Selection:
 class _Round:
     remaining_percent: float
     mask_sha256: str
+    removed: str
     dev: ErrorCounts
     test: ErrorCounts
 
@@ -169,7 +171,7 @@ class _Round:
 @dataclass(frozen=True, slots=True)
 class _Run:
     path: Path
-    config: dict[str, Any]
+    settings: dict[str, Any]
     seed: int
     rounds: dict[int, _Round]
 
@@ -216,7 +218,9 @@ def select(
         test = _measure([r.test for r in rounds], [r.test for r in dense], resamples, seed)
         reason = "" if dev.difference is None else why_not(dev.difference, dev.over_seeds, margin)
         remaining = aggregate([r.remaining_percent for r in rounds]).mean
-        tickets.append(Ticket(number, remaining, tuple(r.mask_sha256 for r in rounds), dev, test, not reason, reason))
+        masks = tuple(r.mask_sha256 for r in rounds)
+        removed = next((r.removed for r in rounds if r.removed), "")
+        tickets.append(Ticket(number, remaining, masks, dev, test, not reason, reason, removed))
     return Selection(suite, margin, tuple(run.seed for run in runs), tuple(tickets))
 
 
@@ -257,13 +261,7 @@ def _measure(counts: list[ErrorCounts], dense: list[ErrorCounts], resamples: int
 
 
 def _read_run(path: Path, suite: str) -> _Run:
-    config_file = path / "config.yaml"
-    try:
-        config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"{path} is no run folder: {config_file} cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise RunError(f"{config_file} is not YAML ({error}); it is the file that the search wrote") from error
+    settings = read_settings(path / "config.yaml")
     folders = {
         int(match.group(1)): folder
         for folder in path.glob("round_*")
@@ -277,7 +275,7 @@ def _read_run(path: Path, suite: str) -> _Run:
     if len(folders) == 1:
         raise RunError(f"{path} has the dense model only and no pruned round; run the search with --search.rounds 1+")
     rounds = {number: _read_round(folder, suite) for number, folder in sorted(folders.items())}
-    return _Run(path, config, int(config.get("seed", 0)), rounds)
+    return _Run(path, settings, int(settings["seed"]), rounds)
 
 
 def _read_round(folder: Path, suite: str) -> _Round:
@@ -287,6 +285,7 @@ def _read_round(folder: Path, suite: str) -> _Round:
     return _Round(
         metrics["remaining_percent"],
         metrics["mask_sha256"],
+        removal_reason(folder, MODEL_FILE) or "",
         _read_counts(folder, "dev", metrics["dev"]),
         _read_counts(folder, suite, metrics["test"][suite]),
     )
@@ -319,10 +318,11 @@ def _check_seeds(runs: list[_Run]) -> None:
         raise ConfigError("no run folder was given")
     first = runs[0]
     for index, run in enumerate(runs[1:], start=1):
-        different = sorted(name for name in _differing(first.config, run.config) if name not in _PER_SEED)
+        different = differing(first.settings, run.settings, _PER_SEED)
         if different:
+            values = ", ".join(f"{d.name} ({d.one!r} and {d.other!r})" for d in different)
             raise RunError(
-                f"{first.path} and {run.path} are not seeds of one configuration: {', '.join(different)} differ; "
+                f"{first.path} and {run.path} are not seeds of one configuration, they differ in {values}; "
                 "select from each alone"
             )
         for other in runs[:index]:
@@ -331,11 +331,3 @@ def _check_seeds(runs: list[_Run]) -> None:
                     f"{other.path} and {run.path} have the same seed {run.seed}, so they are no two samples; "
                     "give runs with different --seed"
                 )
-
-
-def _differing(one: Any, other: Any, prefix: str = "") -> list[str]:
-    """Dotted names of the settings with two values; a setting that one version did not have yet is no difference."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        shared = [key for key in one if key in other]
-        return [name for key in shared for name in _differing(one[key], other[key], f"{prefix}.{key}".lstrip("."))]
-    return [] if one == other else [prefix]

@@ -20,6 +20,7 @@ from transformers import (
     Wav2Vec2Processor,
     set_seed,
 )
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from audio_lottery.config import ModelConfig, SpecAugmentConfig
 from audio_lottery.data.features import FeatureExtraction, input_lengths
@@ -29,6 +30,7 @@ from audio_lottery.models.checkpoint import HEAD, MAY_BE_NEW, check_folder, chec
 from audio_lottery.models.padding import PaddingTrial, output_frames, shortest_audio, try_padding
 from audio_lottery.models.presets import PRESETS
 from audio_lottery.models.vocabulary import load_processor, set_fields, settle_outputs
+from audio_lottery.storage import removal_reason
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +125,9 @@ def load_recogniser(
         ModelError: nothing there, a damaged file, not a CTC architecture, weights missing from the checkpoint, outputs
             without a meaning, or an unknown override.
     """
+    removed = removal_reason(Path(config.init), SAFE_WEIGHTS_NAME)
+    if removed is not None:
+        raise ModelError(f"{config.init} has no model: {removed}")
     masking = {} if specaugment is None else _masking(specaugment)
     if config.init in PRESETS:
         return _build(config, seed, masking)

@@ -15,7 +15,6 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from audio_lottery import pruning
@@ -39,6 +38,7 @@ from audio_lottery.training.masking import MaskKeeper, MaskPolicy
 from audio_lottery.training.movement import MovementKeeper
 from audio_lottery.training.processes import seed_step
 from audio_lottery.training.schedule import learning_rate_factor
+from audio_lottery.training.tracking import StageTracker
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Trainer:
         augment: changes the training audio; None leaves it as it is.
         num_workers: DataLoader workers.
         description: what the progress bar says.
-        log_dir: TensorBoard folder.
+        tracker: gets loss, gradient norm, learning rate and dev WER; None keeps them nowhere.
         late: keep a checkpoint of a step, to rewind to.
         start: checkpoint of `late` that this training goes on from, under its own mask: late rewinding (Frankle et
             al. 2020, arXiv:1912.05671) returns weights, optimiser, schedule and data order to that step.
@@ -124,7 +124,7 @@ class Trainer:
         augment: AudioTransform | None = None,
         num_workers: int = 0,
         description: str = "train",
-        log_dir: Path | None = None,
+        tracker: StageTracker | None = None,
         late: tuple[int, Path] | None = None,
         start: Path | None = None,
         movement: Sequence[str] = (),
@@ -143,7 +143,7 @@ class Trainer:
         self.augment = augment
         self.num_workers = num_workers
         self.description = description
-        self.log_dir = log_dir
+        self.tracker = tracker
         self.late = late
         self.start = start
         self.batches = TrainingBatches(
@@ -191,26 +191,26 @@ class Trainer:
             unit="step",
             disable=not accelerator.is_local_main_process or None,
         )
-        writer = None
-        if self.log_dir is not None and accelerator.is_main_process:
-            writer = SummaryWriter(str(self.log_dir), purge_step=progress.step)
+        tracker = self.tracker
+        if tracker is not None:
+            tracker.start(progress.step)
         micro_batches = self._micro_batches(progress.micro_step)
         while progress.step < self.total_steps:
             keeper.before_step(progress.step)
             loss, norm = self._step(module, optimizer, micro_batches, progress)
             bar.update()
-            if writer is not None and progress.step % self.config.log_every == 0:
-                writer.add_scalar("train/loss", loss, progress.step)
-                writer.add_scalar("train/gradient_norm", norm, progress.step)
-                writer.add_scalar("train/learning_rate", optimizer.param_groups[0]["lr"], progress.step)
+            if tracker is not None and progress.step % self.config.log_every == 0:
+                rate = optimizer.param_groups[0]["lr"]
+                scalars = {"train/loss": loss, "train/gradient_norm": norm, "train/learning_rate": rate}
+                tracker.log(scalars, progress.step)
             last = progress.step == self.total_steps
             if last or progress.step % self.config.eval_every == 0:
                 if self._evaluate(progress):
                     best = snapshot(model)
                     masks = {"best": keeper.mask} if keeper.mask is not None else {}
                     movement.keep()
-                if writer is not None:
-                    writer.add_scalar("dev/wer", progress.history[-1]["wer"], progress.step)
+                if tracker is not None:
+                    tracker.log({"dev/wer": progress.history[-1]["wer"]}, progress.step)
                 if accelerator.is_main_process:
                     self._log_evaluation(progress, loss)
                 bar.set_postfix(loss=f"{loss:.3f}", dev_wer=f"{progress.history[-1]['wer']:.3f}")
@@ -226,8 +226,8 @@ class Trainer:
                     )
                 accelerator.wait_for_everyone()
         bar.close()
-        if writer is not None:
-            writer.close()
+        if tracker is not None:
+            tracker.finish()
         restore(model, best)
         movement.remove()
         self.mask, self.movement = masks.get("best"), movement.best
