@@ -140,13 +140,11 @@ def _parse(line: str, where: str, talk: Path, info: AudioInfo, corpus: str) -> _
     if info.channels > 1:
         # Decoding averages the channels: the speech of the others would be heard in every segment of this one.
         raise CorpusError(
-            f"{where}: segment of channel '{channel}' of {talk}, which has {info.channels} channels; write that channel "
+            f"{where}: segment of channel '{channel}' of {talk}, which has {info.channels} channels; write it "
             "to a mono file of the talk's name, a talk for each channel that has a transcript"
         )
     if start >= info.duration or end > info.duration + END_SLACK:
         raise CorpusError(f"{where}: segment ends at {end:g} s, but {talk.name} ends at {info.duration:.3f} s")
     identity = f"{name}-{round(start * 1000):08d}-{round(end * 1000):08d}"
     end = min(end, info.duration)
-    return _Segment(
-        channel, Utterance(identity, str(talk), start, end, clean_text(rest), speaker, end - start, corpus)
-    )
+    return _Segment(channel, Utterance(identity, str(talk), start, end, clean_text(rest), speaker, end - start, corpus))

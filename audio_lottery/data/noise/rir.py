@@ -27,8 +27,8 @@ def reverberate(speech: np.ndarray, rir: np.ndarray) -> np.ndarray:
     """Speech in a room, at the active level of the dry speech, in time with it and as long as it.
 
     The direct path is taken to be the largest magnitude of the response (as Kaldi's ``wav-reverberate`` does); the
-    delay before it is removed, so that word times stay true. The tail after the last sample is cut. A constant offset of
-    the speech, which comes from the recorder and not from the room, is taken out first.
+    delay before it is removed, so that word times stay true. The tail after the last sample is cut. A constant offset
+    of the speech, which comes from the recorder and not from the room, is taken out first.
 
     Args:
         speech: ``[samples]``, neither silent nor constant.

@@ -84,7 +84,9 @@ def test_an_offset_of_noise_and_speech_is_not_in_the_snr(root: Path, level: floa
     speech = SPEECH + np.float32(0.2)
     mixed = make_condition(SuiteConfig("dc", "dc", 10.0), root, 0, NONE)(speech, ROW, 0)
     gain = np.dot(mixed, centred(SPEECH)) / np.dot(speech, centred(SPEECH))
-    assert measured_snr(centred(mixed), gain * centred(SPEECH)) == pytest.approx(10, abs=0.02)  # the gain is an estimate
+    assert measured_snr(centred(mixed), gain * centred(SPEECH)) == pytest.approx(
+        10, abs=0.02
+    )  # the gain is an estimate
 
 
 def test_noise_comes_after_reverberation(root: Path) -> None:
