@@ -1,28 +1,44 @@
-# make demo: set up, then find tickets on synthesised speech.   make test: set up, then lint, types and tests.
+# Everything sets itself up: `make demo` on a bare machine is enough. `make` alone lists the targets.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# pip would compile every file of every package; Python compiles what is imported when it is imported.
-INSTALL := $(BIN)/python -m pip install --quiet --no-compile
+# Errors only: pip warns of how this machine is set up, which says nothing about the package. And pip would compile every file
+# of every package; Python compiles what is imported when it is imported.
+INSTALL := $(BIN)/python -m pip install --quiet --quiet --no-compile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Some machines tell Python to keep no compiled files; then each of the many processes here would compile torch again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test lint setup clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint docs setup clean
 
-demo: $(VENV)/.installed
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.installed ## find tickets on synthesised speech: table, plot and models in runs/demo
 	$(BIN)/python recipes/w2v2_imp.py
 
 # One thread a process: the tests run on all cores side by side, and launch processes of their own.
-test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+test: lint ## lint, type check and all tests
+	$(PYTEST)
 
-lint: $(VENV)/.installed-dev
+test-fast: $(VENV)/.installed-dev ## the tests that neither launch processes nor train, in a minute
+	$(PYTEST) -m "not slow"
+
+lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-setup: $(VENV)/.installed-dev
+# The variable silences a notice of the theme on the future of MkDocs. Not --quiet: it would hide what --strict counts.
+docs: $(VENV)/.installed-docs ## the pages of docs/ and an API reference as a site: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+setup: $(VENV)/.installed-dev ## only install, for development
+
+clean: ## remove the environment, caches and what was built
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site *.egg-info
 
 # Made again when the requirements change.
 $(VENV)/.installed: pyproject.toml
@@ -35,5 +51,6 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --editable '.[mini,decode,whisper,dev]'
 	@touch $@
 
-clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(INSTALL) --editable '.[docs]'
+	@touch $@

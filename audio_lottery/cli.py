@@ -11,6 +11,7 @@ from audio_lottery.errors import AudioLotteryError
 # Verb: (summary, module with its ``main``). Imported when called: torch takes seconds to load.
 _VERBS = {
     "search": ("find winning tickets: train, prune, rewind, evaluate, round by round", "search"),
+    "recipes": ("list the configs and suites that come with the package, copy one", "recipes"),
     "evaluate": ("WER of any CTC model under test conditions", "evaluate"),
     "score": ("WER of a file of hypotheses against a file of references", "score"),
     "select": ("choose winning, best and extreme tickets of a run on dev", "select"),
@@ -34,8 +35,7 @@ def run(function: Callable[[], None]) -> int:
         The exit status: 0, 2 for a user's error, 130 for Ctrl-C.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("httpx", "datasets", "transformers", "matplotlib", "fontTools"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    _quiet_libraries()
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     try:
@@ -63,6 +63,26 @@ def run_recipe(default: Path) -> int:
     if not any(argument == "--config" or argument.startswith("--config=") for argument in arguments):
         arguments = ["--config", str(default), *arguments]
     return run(lambda: run_search(parse_config(arguments)))
+
+
+def _quiet_libraries() -> None:
+    """Keep other libraries' notes and progress bars out of the terminal: their warnings stay, and bars of downloads."""
+    for noisy in ("httpx", "datasets", "transformers", "matplotlib", "fontTools"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None:  # the user has decided
+        return
+    # "Loading weights", "Writing model shards": as it is imported, transformers asks the Hub's library whether bars are
+    # wanted. Its own switch is used only where it has been imported, for that takes two seconds, and a mistake in the
+    # settings should be told at once.
+    if "transformers" in sys.modules:
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
+    disable_progress_bars()
+    enable_progress_bars("huggingface_hub")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,14 +4,12 @@ import logging
 import os
 import platform
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, LoggerType, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
 
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.storage import is_sealed, recover_retired, verify_sealed
@@ -19,22 +17,16 @@ from audio_lottery.storage import is_sealed, recover_retired, verify_sealed
 logger = logging.getLogger(__name__)
 
 
-def make_accelerator(
-    precision: str, expected_processes: int | None, log_with: Sequence[str] = (), log_dir: Path | None = None
-) -> Accelerator:
+def make_accelerator(precision: str, expected_processes: int | None) -> Accelerator:
     """The accelerator of a run, with deterministic kernels switched on.
 
     Args:
         precision: no, bf16, fp16, or auto: bf16 where the device computes in it, else no.
         expected_processes: processes the run was asked for; None accepts any.
-        log_with: experiment trackers, by the names that accelerate knows them by.
-        log_dir: where trackers that write files have their folder.
 
     Raises:
-        ConfigError: the launch started another number of processes, the device cannot do fp16, or a tracker is unknown
-            or not installed.
+        ConfigError: the launch started another number of processes, or the device cannot do fp16.
     """
-    _check_trackers(log_with)
     native = computes_in_bf16()
     if precision == "auto":
         precision = "bf16" if native else "no"
@@ -48,9 +40,7 @@ def make_accelerator(
     try:
         # Some backbones never use some parameters (masked_spec_embed in a batch without masking): DDP must look.
         ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
-        accelerator = Accelerator(
-            mixed_precision=precision, kwargs_handlers=[ddp], log_with=list(log_with) or None, project_dir=log_dir
-        )
+        accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[ddp])
     except ValueError as error:
         raise ConfigError(f"precision {precision} cannot be used on this device: {error}") from error
     if not accelerator.is_main_process:
@@ -71,17 +61,6 @@ def computes_in_bf16() -> bool:
     if platform.machine() in ("arm64", "aarch64"):
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def _check_trackers(names: Sequence[str]) -> None:
-    """accelerate leaves out in silence what is not installed."""
-    for name in names:
-        if name not in LOGGER_TYPE_TO_CLASS:
-            known = ", ".join(sorted(map(str, LOGGER_TYPE_TO_CLASS)))
-            raise ConfigError(f"log_with: accelerate knows no tracker '{name}'; it knows {known}")
-        built_in = name in LoggerType.list()
-        if built_in and name not in map(str, get_available_trackers()):
-            raise ConfigError(f"log_with: the tracker '{name}' is not installed; pip install it, or take it out")
 
 
 def require_same(accelerator: Accelerator, value: str, what: str) -> None:

@@ -2,25 +2,37 @@
 
 `parse_config` reads ``--config file.yaml`` and ``--section.field value`` with jsonargparse; unknown keys and wrong
 types are refused by name. `save_config` writes the resolved settings into the run folder and refuses a folder that
-belongs to other settings.
+belongs to other settings. `read_settings` and `differing` are the one comparison of runs: a setting that an older run
+did not know yet had its default, and one that is no longer known is a difference of its own.
 """
 
-from collections.abc import Sequence, Set
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
+from audio_lottery import shipped
 from audio_lottery.config import RunConfig, validate
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.storage import write_bytes
 
 # Settings that change neither masks nor WER of the rounds that exist: a run may be continued with other values.
-MAY_CHANGE = {"run_dir", "log_with", "num_processes", "data.num_workers", "search.rounds"} | {
+# Of all others, a new one must have a default that means what was done before there was the setting.
+MAY_CHANGE = {"run_dir", "num_processes", "log_with", "data.num_workers", "search.rounds", "search.keep"} | {
     f"{section}.{name}" for section in ("training", "theta.training") for name in ("save_every", "log_every")
 }
+
+
+class _ConfigFile(ActionConfigFile):
+    """``--config``: a file, the name of a config that comes with the package, or YAML itself."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        if not _is_mapping(values):
+            values = str(shipped.resolve("config", values))
+        super().__call__(parser, cfg, values, option_string)
 
 
 def make_parser(
@@ -32,7 +44,12 @@ def make_parser(
         exit_on_error=False,
         description=description,
     )
-    parser.add_argument("--config", action="config", help="YAML file with any of the settings below.")
+    parser.add_argument(
+        "--config",
+        action=_ConfigFile,
+        help="YAML file with any of the settings below, or the name of one that comes with the package "
+        "(`audio-lottery recipes` lists them); of several, later ones win.",
+    )
     parser.add_class_arguments(RunConfig, sub_configs=False)
     return parser
 
@@ -54,8 +71,13 @@ def parse_config(arguments: Sequence[str] | None = None, prog: str | None = None
 
 
 def to_config(parser: ArgumentParser, namespace: Namespace) -> RunConfig:
-    """The `RunConfig` in the namespace that a parser of `make_parser` returned."""
+    """The `RunConfig` in the namespace that a parser of `make_parser` returned.
+
+    Raises:
+        ConfigError: a section is not one (``training: 3``).
+    """
     namespace.pop("config", None)
+    _check_sections(namespace, RunConfig, "")
     return RunConfig(**vars(parser.instantiate_classes(namespace)))
 
 
@@ -64,63 +86,167 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
 
 
+@dataclass(frozen=True)
+class Unknown:
+    """The value of a setting that this version does not have.
+
+    Attributes:
+        value: as the file gives it.
+    """
+
+    value: Any
+
+    def __repr__(self) -> str:
+        return f"{self.value!r}, no setting of this version"
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "not set"
+
+
+_MISSING = _Missing()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting with two values.
+
+    Attributes:
+        name: dotted.
+        one: its value in the first run.
+        other: its value in the second.
+    """
+
+    name: str
+    one: Any
+    other: Any
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a ``config.yaml`` by dotted name, as the present version understands them.
+
+    Settings that the file lacks have their defaults; a setting that is no longer known is `Unknown`.
+
+    Raises:
+        RunError: the file cannot be read, or one of its values means nothing to this version.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{path.parent} is no run folder: {path} cannot be read ({reason})") from error
+    except yaml.YAMLError as error:
+        raise RunError(f"{path} is not YAML ({error}); it is the file that the search wrote") from error
+    if not isinstance(document, dict):
+        raise RunError(f"{path} holds no settings; it is the file that the search wrote")
+    unknown: dict[str, Any] = {}
+    known = _known(document, RunConfig, "", unknown)
+    parser = make_parser()
+    try:
+        config = to_config(parser, parser.parse_object(known))
+    except (ArgumentError, ConfigError) as error:
+        raise RunError(f"{path} has a value that this version cannot read: {error}") from error
+    return flat_settings(config) | {name: Unknown(value) for name, value in unknown.items()}
+
+
+def flat_settings(config: RunConfig) -> dict[str, Any]:
+    """All settings by dotted name; lists and ``model.overrides`` stay whole."""
+    return _flatten(yaml.safe_load(to_yaml(config)))
+
+
+def differing(
+    one: Mapping[str, Any], other: Mapping[str, Any], ignoring: Collection[str] = frozenset()
+) -> list[Difference]:
+    """The settings, flat, in which two runs differ, by name.
+
+    Args:
+        one: as `read_settings` or `flat_settings` gives them.
+        other: the same of the other run.
+        ignoring: dotted names that may differ.
+    """
+    pairs = ((name, one.get(name, _MISSING), other.get(name, _MISSING)) for name in sorted(one.keys() | other.keys()))
+    return [Difference(name, *values) for name, *values in pairs if name not in ignoring and values[0] != values[1]]
+
+
+def check_run(config: RunConfig, run_dir: Path) -> bool:
+    """Compare the settings with those of the run in ``run_dir``.
+
+    Returns:
+        Whether the folder's ``config.yaml`` says exactly these settings; false too where there is none yet.
+
+    Raises:
+        RunError: the folder belongs to other settings (each is listed with both values), its config is unreadable, or
+            it is no run folder.
+    """
+    path = run_dir / "config.yaml"
+    if not path.exists():
+        if run_dir.is_dir() and any(p.name != path.name and not p.name.startswith(".") for p in run_dir.iterdir()):
+            raise RunError(
+                f"{run_dir} is not empty and holds no config.yaml, so it is no run folder; choose another --run_dir"
+            )
+        return False
+    there, here = read_settings(path), flat_settings(config)
+    different = [f"{d.name} ({d.one!r} there, {d.other!r} now)" for d in differing(there, here, MAY_CHANGE)]
+    if different:
+        raise RunError(
+            f"{run_dir} belongs to a run with other settings: {', '.join(different)}; "
+            "choose another --run_dir, or the settings it was started with"
+        )
+    return not differing(there, here)
+
+
 def save_config(config: RunConfig, run_dir: Path) -> None:
     """Write ``run_dir/config.yaml``, or check that the one there describes the same run.
 
-    Raises:
-        RunError: the folder belongs to other settings (each is listed with both values), or its config is unreadable.
-    """
-    path = run_dir / "config.yaml"
-    if path.exists():
-        different = differences(read_config(run_dir), config, MAY_CHANGE)
-        if different:
-            listed = ", ".join(f"{key} ({there!r} there, {here!r} now)" for key, there, here in different)
-            raise RunError(
-                f"{run_dir} belongs to a run with other settings: {listed}; "
-                "choose another --run_dir, or the settings it was started with"
-            )
-    elif run_dir.is_dir() and any(p.name != "config.yaml" and not p.name.startswith(".") for p in run_dir.iterdir()):
-        raise RunError(
-            f"{run_dir} is not empty and holds no config.yaml, so it is not a run folder; choose another --run_dir"
-        )
-    write_bytes(path, to_yaml(config).encode())
-
-
-def read_config(run_dir: Path) -> RunConfig:
-    """The settings of a run folder; what its version did not have yet has its default.
+    A file that says the same in the words of an older version stays as it is.
 
     Raises:
-        RunError: there is no config.yaml, it is damaged, or it holds a setting that does not exist any more (named).
+        RunError: as `check_run`.
     """
-    path = run_dir / "config.yaml"
+    if not check_run(config, run_dir):
+        write_bytes(run_dir / "config.yaml", to_yaml(config).encode())
+
+
+def _check_sections(namespace: Namespace, kind: type, prefix: str) -> None:
+    """jsonargparse takes any value for a section without a word."""
+    for name, hint in get_type_hints(kind).items():
+        value = namespace.get(name)
+        if not is_dataclass(hint):
+            continue
+        if not isinstance(value, Namespace):
+            raise ConfigError(f"settings: {prefix}{name} is {value!r}; it is a section with settings of its own")
+        _check_sections(value, hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+
+def _known(document: Mapping[Any, Any], kind: type, prefix: str, unknown: dict[str, Any]) -> dict[str, Any]:
+    """The entries of ``document`` that are fields of the dataclass ``kind``; the others go to ``unknown``."""
+    hints = get_type_hints(kind)
+    kept = {}
+    for key, value in document.items():
+        name = f"{prefix}{key}"
+        if key in hints:
+            kept[key] = _known_value(value, hints[key], name, unknown)
+        else:
+            unknown[name] = value
+    return kept
+
+
+def _known_value(value: Any, hint: Any, name: str, unknown: dict[str, Any]) -> Any:
+    if is_dataclass(hint) and isinstance(value, dict):
+        return _known(value, hint, f"{name}.", unknown)  # type: ignore[arg-type]
+    entry = next(iter(get_args(hint)), None)
+    if is_dataclass(entry) and isinstance(value, list):
+        return [_known_value(item, entry, f"{name}[{index}]", unknown) for index, item in enumerate(value)]
+    return value
+
+
+def _is_mapping(text: str) -> bool:
+    """Whether ``text`` is itself YAML of settings, and not the name of a file of them."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{run_dir} is not a run folder: {path} cannot be read ({error})") from error
-    parser = make_parser()
-    try:
-        settings = yaml.safe_load(text)
-        return to_config(parser, parser.parse_object(settings or {}))
-    except yaml.YAMLError as error:
-        raise RunError(f"{path} is not YAML ({error}); it is the file that the search wrote") from error
-    except (ArgumentError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} is not the settings of a run that this version knows: {error}") from error
-
-
-def differences(one: RunConfig, other: RunConfig, but: Set[str] = frozenset()) -> list[tuple[str, Any, Any]]:
-    """The settings with two values, in the order of their names: dotted name, value of each.
-
-    Args:
-        one: a run.
-        other: another.
-        but: dotted names that do not matter.
-    """
-    first, second = (_flatten(yaml.safe_load(to_yaml(config))) for config in (one, other))
-    return [
-        (key, first.get(key), second.get(key))
-        for key in sorted(first.keys() | second.keys())
-        if key not in but and first.get(key) != second.get(key)
-    ]
+        return isinstance(yaml.safe_load(text), dict)
+    except yaml.YAMLError:
+        return False
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

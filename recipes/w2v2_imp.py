@@ -1,8 +1,11 @@
 """Iterative magnitude pruning of a Wav2Vec2 CTC recogniser, rewinding to θ.
 
     python recipes/w2v2_imp.py                                              # the demo, on synthesised speech
-    accelerate launch recipes/w2v2_imp.py --config recipes/configs/w2v2_librispeech.yaml
+    accelerate launch recipes/w2v2_imp.py --config w2v2_librispeech         # a file of recipes/configs, or one's own
     python recipes/w2v2_imp.py --help                                       # every setting
+
+Without a checkout the same is ``audio-lottery search --config w2v2_mini``, and on several processes
+``accelerate launch -m audio_lottery.cli search --config w2v2_librispeech``.
 
 Running the same command again continues a run that was stopped.
 """

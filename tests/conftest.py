@@ -13,7 +13,35 @@ import pytest
 import soundfile
 import yaml
 
+TESTS = Path(__file__).parent
+# What `make test-fast` leaves out, beside single tests with the marker: files that launch processes, or that take more
+# than five seconds of one core. A prefix of the path below tests/ is enough.
+SLOW = (
+    "commands/",
+    "data/test_mini.py",
+    "e2e/",
+    "evaluation/decoding/test_workers.py",
+    "lottery/test_methods.py",
+    "pruning/test_callback.py",
+    "pruning/test_literal_masks.py",
+    "pruning/test_selection.py",
+    "sparse/benchmark/test_benchmark_compare.py",
+    "sparse/format/test_format_hub.py",
+    "sparse/kernels/test_kernels_recurrent.py",
+    "sparse/runtime/test_runtime_processes.py",
+    "training/test_loop.py",
+    "training/test_movement.py",
+)
+
 WORDS = ["one", "two", "three", "four", "yes", "no"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `SLOW` names, before the option -m is looked at."""
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 def write_jsonl_corpus(folder: Path, name: str, count: int, seed: int = 0) -> Path:

@@ -11,6 +11,7 @@ FLOORS = [
     {"errors"},
     {"storage"},
     {"config"},
+    {"shipped"},
     {"settings"},
     {"data", "pruning"},
     {"sparse"},

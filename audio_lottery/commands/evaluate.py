@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
         nargs="+",
         default=None,
         help="test conditions instead of evaluation.suites: clean, white@20,10,5,0dB, pink@10, babble@10, FOLDER@10, "
-        "rir, rir:FOLDER, rir+pink@10, or a YAML file such as recipes/suites/generated.yaml",
+        "rir, rir:FOLDER, rir+pink@10, a YAML file, or a name that `audio-lottery recipes` lists, such as generated",
     )
     parser.add_argument("--stream", action="store_true", help="read test splits of the corpus hub without keeping them")
     parser.add_argument("--worst", type=int, default=10, help="worst utterances shown with alignments (default 10)")

@@ -76,7 +76,7 @@ class TrainingConfig:
         augment: noise, reverberation and speed of the training speech.
         eval_every: steps between evaluations on dev; the last step is always evaluated.
         save_every: steps between checkpoints to resume from.
-        log_every: steps between TensorBoard points.
+        log_every: steps between the points that go to the trackers of log_with.
         max_nonfinite_steps: give up after this many steps in a row with a loss or gradient that is not finite.
     """
 
@@ -194,6 +194,10 @@ class SearchConfig:
 
     Args:
         rounds: rounds after the dense round 0; round k keeps (1 - rate)^k of the prunable weights, or targets[k - 1].
+        keep: models of finished rounds that stay on disk: all; best (the dense round 0, the best on dev so far, and
+            those that later rounds are made from); or masks (only those that later rounds are made from). Masks,
+            metrics, transcripts and θ always stay; no mask or WER depends on it.
     """
 
     rounds: int = 5
+    keep: Literal["all", "best", "masks"] = "all"

@@ -16,9 +16,10 @@ class RunConfig:
         seed: seed of initialisation, data order, dropout and augmentation.
         precision: of training: no (float32), bf16 or fp16 autocast, or auto (bf16 where the device computes in it, else
             float32; metrics.json says which). The loss and every evaluation are float32.
-        log_with: experiment trackers that get loss and dev WER, by the names that accelerate knows them by
-            (tensorboard, wandb, mlflow, trackio ...); several, or none.
         num_processes: processes the run expects; a launch with another number is refused. None accepts any.
+        log_with: where losses and dev WER go while a model trains: the name of a tracker that accelerate knows
+            (tensorboard, wandb, mlflow, trackio ... or one registered with accelerate), several, all that are
+            installed, or none.
         data: corpora.
         model: recogniser.
         theta: rewind point.
@@ -31,8 +32,8 @@ class RunConfig:
     run_dir: str = "runs/demo"
     seed: int = 0
     precision: Literal["no", "bf16", "fp16", "auto"] = "no"
-    log_with: tuple[str, ...] = ("tensorboard",)
     num_processes: int | None = None
+    log_with: list[str] | str | None = "tensorboard"
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     theta: ThetaConfig = field(default_factory=ThetaConfig)

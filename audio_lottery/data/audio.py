@@ -7,20 +7,17 @@ what the header promises is compared with what is there.
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile as sf
 
+from audio_lottery.data.resample import HIGHEST_RATE, LOWEST_RATE, resample, surroundings
 from audio_lottery.errors import AudioError
-
-if TYPE_CHECKING:  # torch takes seconds to load, and most speech is at 16 kHz already
-    from torchaudio.transforms import Resample
 
 SAMPLE_RATE = 16_000
 
@@ -33,8 +30,13 @@ _MPEG_FRAME = 1152
 # libsndfile reports 2**63 - 1 frames where a stream does not say how long it is.
 _UNKNOWN_LENGTH = 2**62
 
-# Programs that write WAV into a pipe cannot know its size and leave a placeholder: 0, or about 2 or 4 GiB.
-_WAV_PLACEHOLDER = 0x7FFF0000
+# Programs that write into a pipe cannot know the size and leave a placeholder: 0, or about 2 or 4 GiB.
+_PIPE_PLACEHOLDER = 0x7FFF0000
+
+# libsndfile's log of a chunk of samples that is shorter than it says: WAV, AIFF, SVX, AU, PSION, RF64, W64.
+_MISSING = re.compile(
+    r"^\s*(?:data|SSND|BODY|Data Size|Data length|Riff size|riff)\s*:?\s*(\d+) \(?should be (\d+)", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def probe(path: str | Path) -> AudioInfo:
         if frames < _promised_frames(file):
             raise _truncated(file, frames)
         if frames == 0:
-            raise AudioError(f"{path}: holds no audio (zero frames); remove it or fetch it again")
+            raise _holds_nothing(path)
         return AudioInfo(frames, file.samplerate, file.channels)
 
 
@@ -78,8 +80,9 @@ def read_audio(
 ) -> np.ndarray:
     """The samples between ``start`` and ``end`` of a file, channels averaged, resampled.
 
-    Only that piece is decoded (of Ogg Vorbis, all up to its end). Safe to call from many threads, and the same call
-    gives the same samples.
+    Only that piece is decoded, with what resampling needs around it: it is the same as cut from the whole (a lossy
+    codec may differ a little). What cannot be sought in (Ogg Vorbis, GSM 6.10, G.721 ...) is decoded up to its end.
+    Safe to call from many threads, and the same call gives the same samples.
 
     Args:
         path: the audio file.
@@ -103,64 +106,113 @@ def read_audio(
         first = round(start * rate)
         last = round(end * rate) if end is not None else _length(file)
         if first < 0 or last <= first:
-            raise AudioError(f"{path}{who}: no audio between {start:g} s and {last / rate:g} s")
-        # Vorbis is decoded from its beginning: libsndfile's seek in it may miss by a block (libsndfile issue 885).
-        origin = 0 if file.subtype == "VORBIS" else min(first, file.frames)
-        file.seek(origin)
-        samples = file.read(last - origin, dtype="float32", always_2d=True)[min(first, file.frames) - origin :]
-        got = first + len(samples)
+            empty = "" if file.frames else "; it holds no audio (zero frames)"
+            raise AudioError(f"{path}{who}: no audio between {start:g} s and {last / rate:g} s{empty}")
+        begin, stop = (first, last) if rate == sample_rate else surroundings(first, last, rate, sample_rate)
+        samples = _decode(file, begin, stop)
+        got = begin + len(samples) if len(samples) else min(begin, file.frames)
         if got < last:
             if got < _promised_frames(file):
                 raise _truncated(file, got, who)
-            if len(samples) == 0 or (end is not None and last - got > END_TOLERANCE * rate):
+            if got <= first or (end is not None and last - got > END_TOLERANCE * rate):
                 raise AudioError(
                     f"{path}{who}: asked for {start:g} s to {last / rate:g} s, but the file ends at "
-                    f"{min(got, file.frames) / rate:.3f} s; correct the manifest or fetch the file again"
+                    f"{got / rate:.3f} s; correct the manifest or fetch the file again"
                 )
     if not np.isfinite(samples).all():
         raise AudioError(f"{path}{who}: holds NaN or infinite samples; remove it or convert it again")
     mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
-    return mono if rate == sample_rate else _resample(mono, rate, sample_rate)
+    if rate == sample_rate:
+        return mono
+    resampled = resample(mono, rate, sample_rate)
+    origin = begin * sample_rate // rate
+    # Cut where a whole file at the new rate would be cut, and never to nothing.
+    cut = len(resampled) if end is None or got <= last else round(end * sample_rate) - origin
+    return resampled[min(round(start * sample_rate) - origin, cut - 1) : cut]
 
 
-def _resample(samples: np.ndarray, old: int, new: int) -> np.ndarray:
-    import torch
+def read_channels(path: str | Path) -> tuple[np.ndarray, int]:
+    """A whole file as it lies there: float32 ``[frames, channels]``, and its sampling rate in Hz.
 
-    with torch.inference_mode():
-        return _resampler(old, new)(torch.from_numpy(np.ascontiguousarray(samples))).numpy()
+    Raises:
+        AudioError: the file cannot be decoded, holds less than its header promises, or nothing.
+    """
+    with _open(path) as file:
+        frames = _length(file)
+        samples = _decode(file, 0, frames)
+        if len(samples) < _promised_frames(file):
+            raise _truncated(file, len(samples))
+        if len(samples) == 0:
+            raise _holds_nothing(path)
+        return samples, file.samplerate
 
 
-@lru_cache(maxsize=64)
-def _resampler(old: int, new: int) -> "Resample":
-    from torchaudio.transforms import Resample
-
-    # Building the filter costs more than applying it to an utterance.
-    return Resample(old, new)
+def _decode(file: sf.SoundFile, begin: int, stop: int) -> np.ndarray:
+    """Frames ``begin`` to ``stop``, or as many of them as there are: float32 ``[frames, channels]``."""
+    # Vorbis is decoded from its beginning: libsndfile's seek in it may miss by a block (libsndfile issue 885).
+    if file.subtype != "VORBIS" and file.seekable():
+        file.seek(min(begin, file.frames))
+        samples = file.read(stop - begin, dtype="float32", always_2d=True)
+        if len(samples) or begin >= file.frames:
+            return samples
+        file.seek(0)  # of PAF and SDS libsndfile reads nothing after a seek into the last block
+    return file.read(min(stop, file.frames), dtype="float32", always_2d=True)[begin:]
 
 
 @contextmanager
 def _open(path: str | Path, who: str = "") -> Iterator[sf.SoundFile]:
     """Opens a file, refuses one that is visibly cut short, and puts every decoder error in our words."""
-    if not Path(path).is_file():
-        raise AudioError(f"{path}{who}: no such audio file")
+    _check_is_file(path, who)
     if Path(path).suffix.lower() == ".raw":
         raise AudioError(f"{path}{who}: raw samples without a header cannot be decoded; convert them to WAV or FLAC")
     try:
         with sf.SoundFile(str(path)) as file:
             if file.frames > _UNKNOWN_LENGTH:
                 raise AudioError(f"{path}{who}: its header does not say how long it is; encode it again, not to a pipe")
+            if file.format == "RAW" and file.subtype == "ULAW":  # libsndfile's guess at .au and .snd of any content
+                raise _not_decoded(path, who, "it has no AU header")
+            if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
+                raise AudioError(
+                    f"{path}{who}: its header says {file.samplerate} Hz, and {LOWEST_RATE} to {HIGHEST_RATE} Hz can be "
+                    "resampled; correct the header or fetch it again"
+                )
             reason = _cut_short(file)
             if reason:
                 raise AudioError(f"{path}{who}: truncated: {reason}; fetch it again")
             yield file
     except (sf.SoundFileError, OSError) as error:
-        if _is_shorten(path):
-            raise AudioError(
-                f"{path}{who}: shorten-compressed NIST SPHERE cannot be decoded; convert it with "
-                "`sph2pipe -f wav in.sph out.wav`, or take the OpenSLR release, which is uncompressed"
-            ) from error
         reason = getattr(error, "error_string", str(error)).removeprefix("Error : ").strip(". ")
-        raise AudioError(f"{path}{who}: cannot be decoded ({reason}); fetch it again") from error
+        raise _not_decoded(path, who, reason) from error
+
+
+def _check_is_file(path: str | Path, who: str) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null character in the name
+        raise AudioError(f"{path}{who}: no such audio file") from error
+    except OSError as error:
+        raise AudioError(f"{path}{who}: cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
+        raise AudioError(f"{path}{who}: is {what} and not an audio file")
+
+
+def _not_decoded(path: str | Path, who: str, reason: str) -> AudioError:
+    """Why decoding failed; for a file without bytes or without permission libsndfile has other reasons than these."""
+    try:
+        with open(path, "rb") as file:
+            empty = not file.read(1)
+        shorten = _is_shorten(path)
+    except OSError as unreadable:
+        return AudioError(f"{path}{who}: cannot be read ({unreadable.strerror})")
+    if empty:
+        return AudioError(f"{path}{who}: cannot be decoded (the file is empty: zero bytes); fetch it again")
+    if shorten:
+        return AudioError(
+            f"{path}{who}: shorten-compressed NIST SPHERE cannot be decoded; convert it with "
+            "`sph2pipe -f wav in.sph out.wav`, or take the OpenSLR release, which is uncompressed"
+        )
+    return AudioError(f"{path}{who}: cannot be decoded ({reason}); fetch it again")
 
 
 def _cut_short(file: sf.SoundFile) -> str:
@@ -173,13 +225,14 @@ def _cut_short(file: sf.SoundFile) -> str:
         _, promised, present = _mp3_tag(file.name)
         if present < promised:
             return f"{present} bytes of audio of the {promised} that its header promises"
-    # libsndfile shortens these without an error, but says so in its log.
-    elif file.format in ("WAV", "WAVEX"):
-        data = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-        if data and int(data[2]) < int(data[1]) < _WAV_PLACEHOLDER:
-            return f"{data[2]} bytes of audio of the {data[1]} that its header promises"
     elif file.format == "OGG" and "Junk after the last page" in file.extra_info:
         return "its last Ogg page is incomplete"
+    # libsndfile shortens the other containers without an error, but says so in its log.
+    missing = _MISSING.search(file.extra_info)
+    if missing and int(missing[2]) < int(missing[1]) < _PIPE_PLACEHOLDER:
+        return f"{missing[2]} bytes of audio of the {missing[1]} that its header promises"
+    if "seems to be truncated" in file.extra_info:
+        return "it ends before the last sample that its header promises"
     return ""
 
 
@@ -230,6 +283,10 @@ def _nist_header(path: str | Path) -> bytes:
 def _is_shorten(path: str | Path) -> bool:
     header = _nist_header(path)
     return header.startswith(b"NIST_1A") and b"shorten" in header
+
+
+def _holds_nothing(path: str | Path) -> AudioError:
+    return AudioError(f"{path}: holds no audio (zero frames); remove it or fetch it again")
 
 
 def _truncated(file: sf.SoundFile, frames: int, who: str = "") -> AudioError:

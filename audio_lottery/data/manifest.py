@@ -218,13 +218,29 @@ def _write(rows: Iterator[Utterance], where: str, path: Path, ids: HashFile) -> 
                         f"{utterance.audio}: a segment must start at 0 or later and be longer than zero; correct or "
                         "remove it"
                     )
-            writer.write_batch(dict(zip(_COLUMNS, zip(*map(_VALUES, batch), strict=True), strict=True)))
+            try:
+                writer.write_batch(dict(zip(_COLUMNS, zip(*map(_VALUES, batch), strict=True), strict=True)))
+            except UnicodeEncodeError as error:
+                raise CorpusError(f"{where}: {_not_text(batch)}") from error
             ids.extend(u.id for u in batch)
             count += len(batch)
         writer.finalize(close_stream=False)
         file.flush()
         os.fsync(file.fileno())
     return count
+
+
+def _not_text(batch: list[Utterance]) -> str:
+    """Which value of which utterance cannot be written as UTF-8: it holds half of a surrogate pair.
+
+    Python has one for each byte of a file name that is not UTF-8.
+    """
+    for utterance in batch:
+        for name, value in zip(_COLUMNS, _VALUES(utterance), strict=True):
+            written = str(value).encode("utf-8", "replace").decode()
+            if isinstance(value, str) and written != value:
+                return f"utterance '{utterance.id}': its {name} '{written:.200}' cannot be written as UTF-8; correct it"
+    return "a value cannot be written as UTF-8"
 
 
 def _repeated(where: str) -> Callable[[str], str]:

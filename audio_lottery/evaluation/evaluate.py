@@ -11,6 +11,7 @@ from datasets import Dataset
 from audio_lottery.config import ModelConfig, RunConfig
 from audio_lottery.data.corpora.hub import stream_windows
 from audio_lottery.data.corpora.load import load_manifest
+from audio_lottery.data.noise import check_recordings
 from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.evaluator import make_evaluator
 from audio_lottery.evaluation.transcripts import Transcripts, join
@@ -47,7 +48,10 @@ def evaluate_model(checkpoint: str, config: RunConfig, *, stream: bool = False) 
         ModelError: the model cannot be loaded.
         CorpusError: a test corpus is missing or damaged.
         ConfigError: ``stream`` with a corpus that cannot be streamed.
+        AudioError: a noise or RIR file of a suite is silent, constant or damaged.
     """
+    root = Path(config.data.root).expanduser()
+    check_recordings((), config.evaluation.suites, root)
     accelerator = make_accelerator("no", config.num_processes)
     source = ModelConfig(init=checkpoint, attention=config.model.attention, revision=config.model.revision)
     backbone = load_trained(source)

@@ -54,7 +54,11 @@ class Rewind:
             MaskError: the mask does not fit the model.
             ModelError: a model cannot be loaded.
         """
-        return self._masked(self._load(self.theta), mask)
+        return self._masked(self._load(self.folder(number, trained)), mask)
+
+    def folder(self, number: int, trained: Path) -> Path:
+        """Folder of the model that round ``number`` starts from; ``trained`` as in `start`."""
+        return self.theta
 
     def training(self, number: int, training: TrainingConfig) -> TrainingConfig:
         """How round ``number`` is trained: with the schedule from its start."""
@@ -120,9 +124,9 @@ class PermutedRewind(Rewind):
 class LearningRateRewind(Rewind):
     """To nothing but the schedule: survivors keep their trained values (Renda et al. 2020, arXiv:2003.02389)."""
 
-    def start(self, number: int, mask: Mask, trained: Path) -> Backbone:
-        """See `Rewind.start`."""
-        return self._masked(self._load(self.theta if number == 0 else trained), mask)
+    def folder(self, number: int, trained: Path) -> Path:
+        """The trained model, after round 0."""
+        return self.theta if number == 0 else trained
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,21 @@ from audio_lottery.evaluation.compare import compare
 from audio_lottery.evaluation.counts import count_errors
 from audio_lottery.evaluation.evaluator import make_evaluator
 from audio_lottery.evaluation.transcripts import Transcripts, read_transcripts
+from audio_lottery.lottery.keep import check_sources
 from audio_lottery.lottery.provenance import provenance
 from audio_lottery.lottery.run import Run
-from audio_lottery.lottery.run_folder import MOVEMENT_FILE
+from audio_lottery.lottery.run_folder import MODEL_FILE, MOVEMENT_FILE
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import load_backbone
 from audio_lottery.processes import finished, require_same
-from audio_lottery.pruning import SCORES, Mask
+from audio_lottery.pruning import Mask
+from audio_lottery.settings import flat_settings
 from audio_lottery.storage import read_json, sealed_folder, write_json
 from audio_lottery.training.hook import Hook
-from audio_lottery.training.hooks import GatherMovement, KeepMask
+from audio_lottery.training.hooks import GatherMovement, KeepMask, Track
 from audio_lottery.training.loop import Trainer, TrainingReport
 from audio_lottery.training.state import Stage
+from audio_lottery.training.tracking import StageTracker, tracker_names
 
 DEV = "dev"
 """The dev set among the suites; validate() keeps the name free."""
@@ -69,6 +72,7 @@ def run_round(run: Run, number: int) -> dict[str, Any]:
     path, accelerator, method = run.folder.round(number), run.accelerator, run.method
     if stage_finished(path, accelerator):
         return read_json(path / "metrics.json")
+    check_sources(method, number)
     mask = _first_mask(run, number)
     policy = method.policy(number, mask)
     keeper = KeepMask(policy)
@@ -99,8 +103,8 @@ def run_round(run: Run, number: int) -> dict[str, Any]:
                 "training": asdict(report),
                 "dev": results.pop(DEV),
                 "test": results,
-                "bytes": (temporary / "model.safetensors").stat().st_size,
-                "bytes_gzip": _gzip_size(temporary / "model.safetensors"),
+                "bytes": (temporary / MODEL_FILE).stat().st_size,
+                "bytes_gzip": _gzip_size(temporary / MODEL_FILE),
                 "seconds": report.seconds + time.monotonic() - trained,
             }
             write_json(temporary / "metrics.json", metrics)
@@ -126,7 +130,7 @@ def _first_mask(run: Run, number: int) -> Mask:
 
 
 def _gathers_movement(run: Run, number: int) -> bool:
-    return SCORES[run.config.pruning.score].needs == "movement" and run.method.gathers_movement(number)
+    return run.method.score.needs == "movement" and run.method.gathers_movement(number)
 
 
 def _train(
@@ -143,7 +147,9 @@ def _train(
     def evaluate(model: Backbone) -> dict[str, Any]:
         return run.evaluator.score(model, dev, training.max_batch_seconds)
 
-    return Trainer(backbone, speech, evaluate, training, run.accelerator, stage, hooks).run()
+    names, settings = tracker_names(run.config.log_with), flat_settings(run.config)
+    track = Track(StageTracker(names, run.accelerator, run.folder.path, stage.name, settings))
+    return Trainer(backbone, speech, evaluate, training, run.accelerator, stage, [*hooks, track]).run()
 
 
 def _evaluate(run: Run, backbone: Backbone, number: int) -> tuple[dict[str, dict[str, Any]], dict[str, Transcripts]]:

@@ -5,9 +5,10 @@ run/config.yaml                 the resolved settings; the folder belongs to the
 run/data/                       manifests of every split, as they were read when the run started
 run/theta/                      the rewind point: model, processor, metrics.json
 run/round_03/                   mask.safetensors, model.safetensors, config.json, processor, metrics.json,
-                                hypotheses/SUITE.tsv, done; movement.safetensors where the score is movement
+                                hypotheses/SUITE.tsv, done; movement.safetensors where the score is movement;
+                                the model may have been removed (search.keep): then the seal, done, says so
 run/work/round_03/              checkpoints of the stage in progress; removed when the stage is done
-run/tensorboard/                one log per stage
+run/tensorboard/                one log per stage; other trackers that keep files have folders of their names
 run/summary.csv, curve.png/svg  written after every round
 ```
 A folder with the file ``done`` is whole: it was written under another name and renamed (`audio_lottery.storage`).
@@ -18,6 +19,9 @@ from pathlib import Path
 
 MOVEMENT_FILE = "movement.safetensors"
 """Movement scores of a round's training, in its folder."""
+
+MODEL_FILE = "model.safetensors"
+"""Weights of a stage, in its folder; `audio_lottery.lottery.keep` says which stages keep theirs."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,3 @@ class RunFolder:
     def work(self, stage: str) -> Path:
         """Scratch space of a stage in progress."""
         return self.path / "work" / stage
-
-    @property
-    def logs(self) -> Path:
-        """Folder of trackers that write files; one folder a stage within it."""
-        return self.path / "tensorboard"

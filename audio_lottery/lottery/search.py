@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from audio_lottery.config import RunConfig, validate
-from audio_lottery.data.noise import check_parts
+from audio_lottery.data.noise import check_parts, check_recordings
 from audio_lottery.evaluation.evaluator import make_evaluator
 from audio_lottery.lottery.data import load_run_data
+from audio_lottery.lottery.keep import remove_models
 from audio_lottery.lottery.methods import check_method, make_method
 from audio_lottery.lottery.round import make_theta, run_round
 from audio_lottery.lottery.run import Run
@@ -19,6 +20,7 @@ from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.processes import make_accelerator
 from audio_lottery.settings import save_config
 from audio_lottery.storage import is_sealed
+from audio_lottery.training.tracking import tracker_names
 
 Row = dict[str, Any]
 """One line of the summary: the flat view of a round's metrics.json."""
@@ -49,8 +51,10 @@ def search(config: RunConfig, on_round: Callable[[list[Row], Path], None] | None
     rows: list[Row] = []
     for number in range(config.search.rounds + 1):
         rows.append(summary_row(run_round(run, number)))
-        if on_round is not None and run.accelerator.is_main_process:
-            on_round(rows, run.folder.path)
+        if run.accelerator.is_main_process:
+            remove_models(config, run.method, rows)
+            if on_round is not None:
+                on_round(rows, run.folder.path)
     run.accelerator.wait_for_everyone()
     run.accelerator.end_training()
     return rows
@@ -66,10 +70,13 @@ def prepare_run(config: RunConfig) -> Run:
     """
     validate(config)
     check_method(config)
-    for training in (config.theta.training, config.training):
-        check_parts(training.augment, config.evaluation.suites, Path(config.data.root).expanduser())
+    tracker_names(config.log_with)  # refuses what is not there before anything is trained
+    root, augments = Path(config.data.root).expanduser(), (config.theta.training.augment, config.training.augment)
+    for augment in augments:
+        check_parts(augment, config.evaluation.suites, root)
+    check_recordings(augments, config.evaluation.suites, root)
     folder = RunFolder(Path(config.run_dir))
-    accelerator = make_accelerator(config.precision, config.num_processes, config.log_with, folder.logs)
+    accelerator = make_accelerator(config.precision, config.num_processes)
     if accelerator.is_main_process:
         save_config(config, folder.path)
     accelerator.wait_for_everyone()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from transformers import MODEL_FOR_CTC_MAPPING
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError
@@ -11,6 +12,7 @@ from audio_lottery.models.checkpoint import OpenedCheckpoint, open_checkpoint
 from audio_lottery.models.cnn_lstm import CnnLstm
 from audio_lottery.models.conformer import Conformer
 from audio_lottery.models.wav2vec2 import Wav2Vec2
+from audio_lottery.storage import removal_reason
 
 FAMILIES: dict[str, type[Backbone]] = {family.family: family for family in (CnnLstm, Wav2Vec2, Conformer)}
 """Name → family; the first that claims a checkpoint has it."""
@@ -36,6 +38,9 @@ def load_backbone(config: ModelConfig, seed: int, *, new_head: bool = False) -> 
     known = presets()
     if config.init in known:
         return known[config.init].build(config, seed)
+    removed = removal_reason(config.init, SAFE_WEIGHTS_NAME)
+    if removed is not None:
+        raise ModelError(f"{config.init} has no model: {removed}")
     opened = open_checkpoint(config, ", ".join(known))
     return _family(opened, config.init).load(opened, config, seed, new_head=new_head)
 

@@ -21,7 +21,7 @@ from audio_lottery.models.loss import per_label
 from audio_lottery.processes import seed_step
 from audio_lottery.training.checkpoint import load_checkpoint, restore, save_checkpoint, snapshot
 from audio_lottery.training.hook import Hook
-from audio_lottery.training.hooks import Show, Track
+from audio_lottery.training.hooks import Show
 from audio_lottery.training.schedule import learning_rate_factor
 from audio_lottery.training.speech import TrainingSpeech
 from audio_lottery.training.state import Progress, Stage, Training
@@ -99,7 +99,7 @@ class Trainer:
         self.config = config
         self.accelerator = accelerator
         self.stage = stage
-        self.hooks = (*hooks, Track(), Show())
+        self.hooks = (*hooks, Show())
         self.total_steps = speech.steps(config)
         self._best: dict[str, Tensor] = {}
 

@@ -1,5 +1,10 @@
 """Decoding: pieces equal slices, formats agree, and nothing that is cut short passes in silence."""
 
+import itertools
+import os
+import resource
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,8 +25,21 @@ FORMATS = {
     "sph": {"format": "NIST", "subtype": "PCM_16"},
     "ogg": {"format": "OGG", "subtype": "VORBIS"},
     "opus": {"format": "OGG", "subtype": "OPUS"},
+    "aiff": {},
+    "au": {},
+    "w64": {},
+    "rf64": {"format": "RF64"},
+    "caf": {},
 }
-LOSSLESS = ["flac", "wav", "sph"]
+LOSSLESS = ["flac", "wav", "sph", "aiff", "au", "w64", "rf64", "caf"]
+
+# Everything that soundfile knows, raw samples apart.
+CODECS = [
+    (container, codec)
+    for container in sf.available_formats()
+    if container != "RAW"
+    for codec in sf.available_subtypes(container)
+]
 
 
 def speechlike(seconds: float = SECONDS, rate: int = SAMPLE_RATE, seed: int = 0) -> np.ndarray:
@@ -79,6 +97,45 @@ def test_partial_read_is_a_slice_of_the_whole(flac: Path, data: st.DataObject) -
     np.testing.assert_array_equal(piece, read_audio(flac)[first:last])
 
 
+@pytest.mark.parametrize(("container", "codec"), CODECS)
+def test_partial_reads_of_every_codec_are_slices_of_the_whole(tmp_path: Path, container: str, codec: str) -> None:
+    path = tmp_path / f"a.{container.lower()}"
+    try:  # WVE and some others have one rate only
+        sf.write(path, speechlike(2), 8_000 if container == "WVE" else SAMPLE_RATE, format=container, subtype=codec)
+    except sf.LibsndfileError as error:
+        pytest.skip(f"this libsndfile cannot write it: {error}")
+    if codec.startswith("DWVW"):  # which soundfile cannot decode, not even whole
+        with pytest.raises(sf.LibsndfileError):
+            sf.read(path)
+        with pytest.raises(AudioError, match=r"a\.aiff: cannot be decoded \(.+\); fetch it again"):
+            read_audio(path)
+        return
+    decoded, rate = sf.read(path, dtype="float32")
+    assert probe(path) == AudioInfo(len(decoded), rate, 1)
+    whole = read_audio(path)
+    if rate == SAMPLE_RATE:
+        np.testing.assert_array_equal(whole, decoded)
+    seconds = len(decoded) / rate
+    lossy = {"OPUS": 2e-3, "MPEG_LAYER_III": 1e-6}.get(codec, 0.0)  # their decoders have a memory
+    spans = [(0, 0.01), (0.15 * seconds, 0.6 * seconds), (0.35, 0.3501)]
+    for start, end in [*spans, (seconds - 0.0011, seconds), (seconds / 2, None)]:
+        piece = read_audio(path, start, end)
+        last = len(whole) if end in (seconds, None) else round(end * SAMPLE_RATE)
+        expected = whole[round(start * SAMPLE_RATE) : last]
+        assert piece.shape == expected.shape
+        assert np.abs(piece - expected).max() <= lossy + (0 if rate == SAMPLE_RATE else 1e-6)
+    with pytest.raises(AudioError, match=f"asked for 0.5 s to 9 s, but the file ends at {seconds:.3f} s"):
+        read_audio(path, 0.5, 9)
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("gsm", "GSM610"), ("vox", "VOX_ADPCM")])
+def test_telephone_speech_without_a_header(tmp_path: Path, ending: str, codec: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    sf.write(path, speechlike(2, 8_000), 8_000, format="RAW", subtype=codec)
+    assert probe(path) == AudioInfo(SAMPLE_RATE, 8_000, 1)
+    np.testing.assert_allclose(read_audio(path, 0.5, 1.5), read_audio(path)[8_000:24_000], atol=1e-6)
+
+
 def test_channels_are_averaged(tmp_path: Path) -> None:
     left, right = speechlike(seed=1), speechlike(seed=2)
     path = write(tmp_path / "stereo.flac", np.stack([left, right], axis=1))
@@ -95,6 +152,61 @@ def test_resampling_keeps_time_and_pitch(tmp_path: Path, rate: int) -> None:
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE) / SAMPLE_RATE)
     assert np.abs(samples - expected)[200:-200].max() < 1e-3  # the filter reaches over the edges
     assert read_audio(tmp_path / "tone.flac", sample_rate=rate).shape == (rate,)
+
+
+RATES = [8_000, 11_025, 12_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000]
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_resampling_is_that_of_an_ideal_filter(tmp_path: Path, rate: int) -> None:
+    # Sines at the instants of the new samples are what a filter without end makes of them.
+    draw, nyquist = np.random.default_rng(rate), min(rate, SAMPLE_RATE) / 2
+    kept = draw.uniform(50, 0.9 * nyquist, size=(20, 1)), draw.uniform(0, 6, size=(20, 1))
+    lost = draw.uniform(1.03 * nyquist, rate / 2, size=(20, 1)) if rate > SAMPLE_RATE else np.zeros((20, 1))
+
+    def sines(pitch: np.ndarray, phase: np.ndarray | float, at: int) -> np.ndarray:
+        return np.sin(2 * np.pi * pitch * np.arange(2 * at) / at + phase).sum(axis=0) / 50
+
+    sf.write(tmp_path / "a.wav", sines(*kept, rate) + sines(lost, 0.0, rate), rate, subtype="FLOAT")
+    error = read_audio(tmp_path / "a.wav") - sines(*kept, SAMPLE_RATE)
+    inside = error[1000:-1000]  # the recording begins and ends at once, sines do not
+    assert 20 * np.log10(np.sqrt(np.mean(inside**2) / np.mean(sines(*kept, SAMPLE_RATE) ** 2))) < -60
+
+
+@pytest.mark.parametrize("rate", [*RATES, 11_127, 16_001])
+def test_pieces_at_other_rates_are_slices_of_the_whole(tmp_path: Path, rate: int) -> None:
+    path = write(tmp_path / "a.wav", speechlike(rate=rate, seconds=2.0003), rate)
+    whole = read_audio(path)
+    frames = sf.info(path).frames
+    assert len(whole) == -(-frames * SAMPLE_RATE // rate)
+    np.testing.assert_array_equal(read_audio(path, 0.0, frames / rate), whole)
+    times = np.sort(np.random.default_rng(rate).uniform(0, 2, size=12))
+    pieces = [read_audio(path, start, end) for start, end in itertools.pairwise(times)]
+    together = whole[round(times[0] * SAMPLE_RATE) : round(times[-1] * SAMPLE_RATE)]
+    np.testing.assert_allclose(np.concatenate(pieces), together, atol=1e-6, rtol=0)
+    assert read_audio(path, 1.0, 1.0 + 1 / rate).size
+    assert read_audio(path, (frames - 1) / rate, frames / rate).size
+
+
+@pytest.mark.parametrize("rate", [1_000, 4_000, 11_127, 16_001, 44_101, 65_537, 192_001, 999_983, 1_000_000])
+def test_cost_does_not_follow_the_ratio_of_the_rates(tmp_path: Path, rate: int) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 300 * np.arange(rate) / rate)
+    path = write(tmp_path / "a.wav", tone.astype(np.float32), rate)
+    memory, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    samples = read_audio(path)
+    assert time.perf_counter() - begin < 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000  # kB
+    expected = 0.5 * np.sin(2 * np.pi * 300 * np.arange(SAMPLE_RATE) / SAMPLE_RATE)
+    assert samples.shape == expected.shape
+    assert np.abs(samples - expected)[2000:-2000].max() < 1e-3
+
+
+@pytest.mark.parametrize("rate", [1, 999, 1_000_001, 2**31 - 1])
+def test_a_rate_that_no_recorder_has_is_refused(tmp_path: Path, rate: int) -> None:
+    path = write(tmp_path / "a.wav", np.zeros(100, np.float32), rate)
+    for function in (probe, read_audio):
+        with pytest.raises(AudioError, match=rf"a\.wav: its header says {rate} Hz, and 1000 to 1000000 Hz can be"):
+            function(path)
 
 
 def test_threads_read_the_same_as_one_after_the_other(tmp_path: Path) -> None:
@@ -209,7 +321,12 @@ def test_flac_of_unknown_length(flac: Path, tmp_path: Path) -> None:
         ("missing.flac", None, "no such audio file"),
         ("noise.flac", b"not audio at all" * 50, "cannot be decoded"),
         ("empty.flac", b"", "cannot be decoded"),
+        ("noise.au", b"not audio at all" * 50, r"cannot be decoded \(it has no AU header\)"),
         ("pcm.raw", bytes(100), "raw samples without a header"),
+        *((f"none.{ending}", b"", r"cannot be decoded \(the file is empty: zero bytes\)") for ending in FORMATS),
+        ("none", b"", r"cannot be decoded \(the file is empty: zero bytes\)"),
+        ("missing/a.flac", None, "no such audio file"),
+        ("a" * 300 + ".wav", None, r"cannot be read \(File name too long\)"),
     ],
 )
 def test_what_is_no_audio(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -221,9 +338,54 @@ def test_what_is_no_audio(tmp_path: Path, name: str, content: bytes | None, mess
         assert "\n" not in str(caught.value)
 
 
+@pytest.fixture
+def unreadable(tmp_path: Path) -> Iterator[Path]:
+    """A file that this process may not read; root, who may read all, becomes nobody."""
+    path = write(tmp_path / "secret.wav", speechlike())
+    path.chmod(0)
+    if os.geteuid() != 0:
+        yield path
+        return
+    os.seteuid(65_534)
+    try:
+        yield path
+    finally:
+        os.seteuid(0)
+
+
+def test_without_permission(unreadable: Path) -> None:
+    for function in (probe, read_audio):
+        with pytest.raises(AudioError, match=r"secret\.wav: cannot be read \(Permission denied\)"):
+            function(unreadable)
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp3").mkdir()
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    for name, message in [
+        ("clip.mp3", "is a folder and not an audio file"),
+        ("pipe.wav", "is a device or pipe and not an audio file"),
+        ("loop.wav", "cannot be read (Too many levels of symbolic links)"),
+        ("a\0.wav", "no such audio file"),
+    ]:
+        for function in (probe, read_audio):
+            with pytest.raises(AudioError) as caught:
+                function(tmp_path / name)
+            assert str(caught.value) == f"{tmp_path / name}: {message}"
+
+
 def test_zero_frames(tmp_path: Path) -> None:
     path = write(tmp_path / "silent.wav", np.zeros(0, np.float32))
     with pytest.raises(AudioError, match=r"silent\.wav: holds no audio \(zero frames\)"):
         probe(path)
     with pytest.raises(AudioError, match=r"silent\.wav: no audio between"):
         read_audio(path)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_header_without_samples(tmp_path: Path, ending: str) -> None:
+    path = write(tmp_path / f"a.{ending}", np.zeros(0, np.float32))
+    for function in (probe, read_audio):
+        with pytest.raises(AudioError, match=rf"a\.{ending}: .*(zero frames|cannot be decoded)"):
+            function(path)

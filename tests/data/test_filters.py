@@ -45,6 +45,12 @@ def test_repeated_labels_need_a_blank_between_them(seconds, kept):
     assert len(prepare_training(rows, PROCESSOR, frames, DataConfig()).manifest) == 1 + kept
 
 
+@pytest.mark.parametrize("seconds", [0.005, 1 / 16_000])
+def test_what_is_too_short_for_a_frame_is_dropped_and_counted(seconds):
+    data = prepare_training(manifest(("a", seconds), ("a", 1.0)), PROCESSOR, frames, DataConfig(min_seconds=0))
+    assert (len(data.manifest), data.dropped) == (1, {"more labels than frames": 1})
+
+
 def test_the_default_policy_lists_unknown_characters():
     with pytest.raises(TextError, match=r"(?s)'4'.*u1|4.*u1"):
         prepare_training(manifest(("fine", 1.0), ("h4i", 1.0)), PROCESSOR, frames, DataConfig())

@@ -488,6 +488,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_a_hub_on_the_loopback(tmp_path: Path) -> None:
     audio = encoded(30.0, ending="WAV")  # about 1 MB
     served = tmp_path / "served"

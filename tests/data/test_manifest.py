@@ -108,6 +108,7 @@ def test_hash_file_counts_like_a_set(texts: list[str], block: int) -> None:
         assert len(list(hashes.repeated())) == len(texts) - len(set(texts))
 
 
+@pytest.mark.slow
 def test_scratch_files_end_with_their_process(tmp_path: Path) -> None:
     script = """
 import os
@@ -148,6 +149,7 @@ print(json.dumps({"rows": len(manifest), "seconds": seconds, "peak": max(peak, b
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's accounting of anonymous memory")
 def test_memory_does_not_grow_with_the_manifest(tmp_path: Path) -> None:
     def measure(rows: int) -> float:

@@ -173,6 +173,7 @@ def test_two_processes_agree(tiny_corpus, finished, tmp_path):
         model = load_file(tmp_path / "run" / f"round_{number:02d}" / "model.safetensors")
         assert all(not model[name][~kept].any() for name, kept in mask.items())
     assert metrics["test"]["clean"]["utterances"] == 8
+    assert len(list((tmp_path / "run").glob("tensorboard/round_02/*"))) == 1, "only the main process logs"
 
 
 def test_a_launch_that_starts_one_process_where_two_were_asked_for_is_refused(tiny_config_file, recipe):

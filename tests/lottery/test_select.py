@@ -220,7 +220,18 @@ def test_runs_must_be_seeds_of_one_configuration(tmp_path: Path) -> None:
         select([first, second])
     config = yaml.safe_load((second / "config.yaml").read_text()) | {"seed": 1, "training": {"learning_rate": 0.2}}
     (second / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(RunError, match=r"not seeds of one configuration: training.learning_rate differ"):
+    with pytest.raises(RunError, match=r"differ in training\.learning_rate \(0\.1 and 0\.2\)"):
+        select([first, second])
+
+
+def test_a_setting_that_one_run_is_too_old_for_had_its_default(tmp_path: Path) -> None:
+    rounds = [(DENSE, DENSE), (EQUAL, DENSE)]
+    first, second = write_run(tmp_path / "a", rounds), write_run(tmp_path / "b", rounds, seed=1)
+    config = yaml.safe_load((second / "config.yaml").read_text())
+    (second / "config.yaml").write_text(yaml.safe_dump(config | {"precision": "no", "pruning": {"rate": 0.2}}))
+    assert select([first, second]).seeds == (0, 1)
+    (second / "config.yaml").write_text(yaml.safe_dump(config | {"precision": "bf16"}))
+    with pytest.raises(RunError, match=r"differ in precision \('no' and 'bf16'\)"):
         select([first, second])
 
 

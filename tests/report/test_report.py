@@ -178,6 +178,7 @@ def test_labels_with_room_stay_where_they_are() -> None:
     assert _spread([50.0, 10.0, 30.0], 12.0, 0.0, 100.0) == [50.0, 10.0, 30.0]
 
 
+@pytest.mark.slow
 def test_the_report_does_not_know_the_lottery() -> None:
     code = (
         "import sys, audio_lottery.report.plots, audio_lottery.report.tables;"

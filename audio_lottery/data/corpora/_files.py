@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from audio_lottery.data.walk import is_hidden
 from audio_lottery.errors import CorpusError
 
 
@@ -18,20 +19,43 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     Only a newline ends a line: transcripts may hold the other characters that Unicode takes for line ends.
 
     Raises:
-        CorpusError: the file cannot be opened, or is not UTF-8.
+        CorpusError: the file cannot be opened, or a line is not UTF-8.
+    """
+    number = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if text.strip():
+                    yield number, text.rstrip("\r\n")
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: cannot be read as UTF-8 text (line {number}: {error})") from error
+
+
+def require_file(path: Path, where: str, what: str) -> None:
+    """Refuse a row that names a file which is not there.
+
+    Args:
+        path: the file.
+        where: file and line of the row.
+        what: what the file should be, e.g. ``clip``.
+
+    Raises:
+        CorpusError: no such file, or it cannot be looked for (a name that is too long, a closed folder).
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+        there = path.is_file()
+    except OSError as error:
+        raise CorpusError(f"{where}: {what} {path} cannot be read ({error.strerror or error})") from error
+    if not there:
+        raise CorpusError(f"{where}: missing {what} {path}")
 
 
 def folders(path: Path) -> list[Path]:
-    """The folders inside ``path``, by name."""
-    return sorted(entry for entry in path.iterdir() if entry.is_dir())
+    """The folders inside ``path``, by name, hidden ones left out."""
+    return sorted(entry for entry in path.iterdir() if not is_hidden(entry.name) and entry.is_dir())
 
 
 def listed(names: list[str]) -> str:

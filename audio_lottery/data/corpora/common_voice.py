@@ -1,5 +1,6 @@
 """Common Voice as Mozilla packs it: one folder per locale with ``<split>.tsv`` files and the folder ``clips``."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -7,8 +8,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from audio_lottery.data.audio import probe
-from audio_lottery.data.corpora._files import absolute, folders, listed, numbered_lines
+from audio_lottery.data.corpora._files import absolute, folders, listed, numbered_lines, require_file
 from audio_lottery.data.manifest import Utterance
+from audio_lottery.data.walk import AUDIO_SUFFIXES, visible
 from audio_lottery.errors import CorpusError
 
 
@@ -22,7 +24,8 @@ class _Row(NamedTuple):
 def read(root: Path, split: str) -> Iterator[Utterance]:
     """The utterances of a split in the order of its table; none is held in memory.
 
-    The id is the clip's name without ``.mp3``.
+    The id is the clip's name without ``.mp3``, or without the ending of the audio format that the clips were converted
+    to.
 
     Durations are read from the clips, at about 1 ms each. ``clip_durations.tsv``, which some releases add, is not
     used: it is rounded, was measured with another decoder, and would let a damaged clip pass until it is trained on.
@@ -38,7 +41,7 @@ def read(root: Path, split: str) -> Iterator[Utterance]:
     corpus = f"common_voice/{split}"
     tsv = _locale(absolute(root), corpus) / f"{split}.tsv"
     if not tsv.is_file():
-        found = sorted(file.stem for file in tsv.parent.glob("*.tsv"))
+        found = [file.stem for file in visible(tsv.parent, "*.tsv")]
         raise CorpusError(f"{corpus}: no file {tsv}; splits there: {listed(found)}")
     for row in tqdm(_rows(tsv), desc=corpus, unit="clip", disable=None, leave=False):
         duration = probe(row.clip).duration
@@ -71,10 +74,13 @@ def _rows(tsv: Path) -> Iterator[_Row]:
         if len(cells) != len(header):
             raise CorpusError(f"{tsv}:{number}: {len(cells)} cells where the header has {len(header)} columns")
         row = dict(zip(header, cells, strict=True))
-        path = row["path"]
-        # Old releases leave the ending out.
-        clip = tsv.parent / "clips" / (path if path.endswith(".mp3") else f"{path}.mp3")
-        if not clip.is_file():
-            raise CorpusError(f"{tsv}:{number}: missing clip {clip}")
-        name = clip.name.removesuffix(".mp3")
+        clip = tsv.parent / "clips" / row["path"]
+        if not _is_audio(clip) and not os.path.isfile(clip):  # old releases leave the ending out
+            clip = tsv.parent / "clips" / f"{row['path']}.mp3"
+        require_file(clip, f"{tsv}:{number}", "clip")
+        name = clip.stem if _is_audio(clip) else clip.name
         yield _Row(name, clip, row["sentence"], row.get("client_id") or name)
+
+
+def _is_audio(clip: Path) -> bool:
+    return clip.suffix.lower() in AUDIO_SUFFIXES

@@ -8,6 +8,7 @@ from tqdm import tqdm
 from audio_lottery.data.audio import probe
 from audio_lottery.data.corpora._files import absolute, folders, listed, numbered_lines
 from audio_lottery.data.manifest import Utterance
+from audio_lottery.data.walk import visible
 from audio_lottery.errors import CorpusError
 
 
@@ -37,7 +38,7 @@ def _read_chapter(chapter: Path, corpus: str) -> Iterator[Utterance]:
     speaker = chapter.parent.name
     prefix = f"{speaker}-{chapter.name}"
     transcript = chapter / f"{prefix}.trans.txt"
-    audio = {file.stem: file for file in sorted(chapter.glob("*.flac"))}
+    audio = {file.stem: file for file in visible(chapter, "*.flac")}
     if not transcript.is_file():
         if audio:
             raise CorpusError(f"{min(audio.values())}: FLAC file without a transcript: there is no {transcript.name}")

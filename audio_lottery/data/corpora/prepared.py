@@ -69,7 +69,7 @@ def prepared_splits(root: Path) -> dict[Path, dict[str, Any]]:
         for retired in (root / MANIFESTS).glob(".*.old"):
             recover_retired(retired.with_name(retired.name[1:].removesuffix(".old")))
         for folder in folders(root / MANIFESTS):
-            if not folder.name.startswith(".") and is_sealed(folder):
+            if is_sealed(folder):
                 try:
                     info = read_json(folder / SUMMARY)
                 except RunError:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from audio_lottery.data.corpora._files import folders, listed
 from audio_lottery.data.corpora.tedlium import split_folder
+from audio_lottery.data.walk import is_hidden, visible
 from audio_lottery.errors import CorpusError
 
 # The tables of a Common Voice release that are no split to train or test on unless they are named.
@@ -36,10 +37,14 @@ def _inside(folder: Path, depth: int = 2) -> Iterator[Path]:
 
 def _librispeech(folder: Path) -> tuple[Path, list[str], list[str]]:
     for root in _inside(folder):
-        found = [split.name for split in folders(root) if next(split.glob("*/*/*.trans.txt"), None)]
+        found = [split.name for split in folders(root) if _has_transcripts(split)]
         if found:
             return root, found, found
     raise CorpusError(f"{folder}: no LibriSpeech splits in it (<split>/<speaker>/<chapter>/*.trans.txt)")
+
+
+def _has_transcripts(split: Path) -> bool:
+    return any(not is_hidden(file.relative_to(split)) for file in split.glob("*/*/*.trans.txt"))
 
 
 def _common_voice(folder: Path) -> tuple[Path, list[str], list[str]]:
@@ -51,7 +56,7 @@ def _common_voice(folder: Path) -> tuple[Path, list[str], list[str]]:
         raise CorpusError(
             f"{folder}: holds several Common Voice locales; name the folder of one with --source: {names}"
         )
-    found = sorted({table.stem for table in locales[0].glob("*.tsv")} - _CV_OTHER_TABLES)
+    found = sorted({table.stem for table in visible(locales[0], "*.tsv")} - _CV_OTHER_TABLES)
     usual = [split for split in _CV_DEFAULT if split in found]
     return locales[0], found, usual or [split for split in found if split == "validated"] or found
 

@@ -19,6 +19,7 @@ from audio_lottery.data.corpora._files import listed
 from audio_lottery.data.fetch.catalogue import DEMAND_TEST
 from audio_lottery.data.fetch.sources import Source
 from audio_lottery.data.noise.folders import part_of
+from audio_lottery.data.walk import visible
 from audio_lottery.errors import CorpusError, RunError, storage_error
 from audio_lottery.storage import read_json, write_json
 
@@ -142,7 +143,7 @@ def _rirs(root: Path) -> _Plan:
 def _real_rooms(root: Path) -> dict[str, str]:
     """File name → room, from ``real_rirs_isotropic_noises/rir_list``: ``--rir-id ID --room-id ROOM PATH`` a line."""
     rooms: dict[str, str] = {}
-    for table in root.glob("**/real_rirs_isotropic_noises/rir_list"):
+    for table in visible(root, "**/real_rirs_isotropic_noises/rir_list"):
         for line in table.read_text(encoding="utf-8").splitlines():
             fields = line.split()
             if "--room-id" in fields[:-1]:
@@ -152,7 +153,7 @@ def _real_rooms(root: Path) -> dict[str, str]:
 
 def _audio(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
-        yield from sorted(path for path in folder.rglob("*.wav") if not path.name.startswith("."))
+        yield from visible(folder, "**/*.wav")
 
 
 def _summary(corpus: str, part: Path, out: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from audio_lottery.data.fetch.layouts import TED_SPLITS, find_splits
 from audio_lottery.data.fetch.noise import keep_demand, place
 from audio_lottery.data.fetch.sources import Source, everything, fetch_source, open_sources
 from audio_lottery.data.fetch.speech import prepare_split
+from audio_lottery.data.walk import visible
 from audio_lottery.errors import CorpusError, storage_error
 from audio_lottery.storage import file_lock
 
@@ -157,7 +158,7 @@ def _jsonl(sources: Sequence[Path], splits: Sequence[str], out: Path, force: boo
 def _jsonl_files(sources: Sequence[Path]) -> Iterator[Path]:
     for source in sources:
         if source.is_dir():
-            found = sorted(file for end in ("jsonl", "json") for file in source.glob(f"*.{end}"))
+            found = sorted(file for end in ("jsonl", "json") for file in visible(source, f"*.{end}"))
             if not found:
                 raise CorpusError(f"jsonl: no .jsonl or .json file in {source}")
             yield from found

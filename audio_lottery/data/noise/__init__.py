@@ -4,9 +4,9 @@ from audio_lottery.data.noise.babble import Babble
 from audio_lottery.data.noise.conditions import Condition, make_augmenter, make_condition
 from audio_lottery.data.noise.folders import Part, audio_files
 from audio_lottery.data.noise.generated import pink_noise, white_noise
-from audio_lottery.data.noise.levels import SILENCE_POWER, active_power, is_silent, mean_power
+from audio_lottery.data.noise.levels import SILENCE_POWER, active_power, centred, is_silent, mean_power
 from audio_lottery.data.noise.mixing import mix_at_snr, within_full_scale
-from audio_lottery.data.noise.parts import check_parts
+from audio_lottery.data.noise.parts import check_parts, check_recordings
 from audio_lottery.data.noise.rir import GeneratedRirs, RirFolder, get_rir_source, reverberate
 from audio_lottery.data.noise.seeds import utterance_rng
 from audio_lottery.data.noise.sources import GeneratedNoise, NoiseFolder, NoiseSource, get_noise_source
@@ -25,8 +25,10 @@ __all__ = [
     "RirFolder",
     "active_power",
     "audio_files",
+    "centred",
     "change_speed",
     "check_parts",
+    "check_recordings",
     "get_noise_source",
     "get_rir_source",
     "is_silent",

@@ -3,7 +3,7 @@
 import numpy as np
 from datasets import Dataset
 
-from audio_lottery.data.noise.levels import active_power, is_silent
+from audio_lottery.data.noise.levels import active_power, centred, is_silent, without_offset
 from audio_lottery.data.noise.pieces import MAX_DRAWS, cut
 from audio_lottery.errors import AudioError, CorpusError
 
@@ -58,7 +58,7 @@ class Babble:
             float32 array ``[n]``.
 
         Raises:
-            AudioError: an utterance cannot be decoded, or ``MAX_DRAWS`` in a row were silent.
+            AudioError: an utterance cannot be decoded, or ``MAX_DRAWS`` in a row were silent or constant.
         """
         talkers = {speaker}
         babble = np.zeros(n, dtype=np.float32)
@@ -73,8 +73,8 @@ class Babble:
         for _ in range(MAX_DRAWS):
             row = self._rows[self._draw(rng, talkers)]
             voice = cut(row["audio"], row["start"], row["end"], n, rng, row["id"])
-            if not is_silent(voice):
-                return row["speaker"], voice
+            if not is_silent(centred(voice)):
+                return row["speaker"], without_offset(voice)
         raise AudioError(
             f"{MAX_DRAWS} utterances in a row were silent as babble, the last one '{row['id']}' in {row['audio']}; "
             "remove silent utterances from the manifest"

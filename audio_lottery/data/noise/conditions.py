@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from audio_lottery.config import AugmentConfig, SuiteConfig
 from audio_lottery.data.batching import AudioTransform
-from audio_lottery.data.noise.levels import is_silent
+from audio_lottery.data.noise.levels import centred, is_silent
 from audio_lottery.data.noise.mixing import mix_at_snr, within_full_scale
 from audio_lottery.data.noise.rir import RirSource, get_rir_source, reverberate
 from audio_lottery.data.noise.seeds import utterance_rng
@@ -25,7 +25,7 @@ class Condition:
 
     Every draw depends on (seed, name, utterance id) alone, and on the epoch where ``every_epoch`` is set; each of the
     three steps has a generator of its own, so that switching one off leaves the others as they were. A digitally silent
-    utterance has no level and stays as it is. The result is within ±1 wherever something was changed.
+    or constant utterance has no level and stays as it is. The result is within ±1 wherever something was changed.
 
     Attributes:
         name: the suite's name; seeds the draws.
@@ -63,7 +63,7 @@ class Condition:
         Raises:
             AudioError: a noise or RIR file is silent or cannot be decoded.
         """
-        if is_silent(samples):
+        if is_silent(centred(samples)):
             return samples
         rng = self._rng("speed", row, epoch)
         speech = change_speed(samples, self.speeds[rng.integers(len(self.speeds))]) if self._changes_speed else samples

@@ -6,9 +6,8 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from audio_lottery.data.walk import AUDIO_SUFFIXES, is_hidden
 from audio_lottery.errors import CorpusError
-
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".sph"})
 
 TRAIN_SHARE = 0.8
 
@@ -44,7 +43,7 @@ def audio_files(folder: Path, part: Part, what: str) -> list[Path]:
         name
         for file in folder.rglob("*")
         if file.suffix.lower() in AUDIO_SUFFIXES
-        and not _is_hidden(name := file.relative_to(folder).as_posix())
+        and not is_hidden(name := file.relative_to(folder).as_posix())
         and file.is_file()
     )
     if part != "all" and (folder / "train").is_dir() and (folder / "test").is_dir():
@@ -76,8 +75,3 @@ def part_of(name: str) -> Literal["train", "test"]:
     """The part that a file belongs to by its path relative to the folder, in a folder without train and test."""
     digest = hashlib.sha256(recording(name).encode()).digest()
     return "train" if int.from_bytes(digest[:8], "big") < TRAIN_SHARE * 2**64 else "test"
-
-
-def _is_hidden(name: str) -> bool:
-    """Whether a relative path is hidden (macOS leaves ``._name.wav`` beside ``name.wav``)."""
-    return any(part.startswith(".") for part in name.split("/"))

@@ -1,4 +1,4 @@
-"""Levels of signals: mean power, digital silence, and the active speech level of ITU-T P.56."""
+"""Levels of signals: mean power, constant offsets, digital silence, and the active speech level of ITU-T P.56."""
 
 import numpy as np
 from scipy.ndimage import maximum_filter1d
@@ -9,6 +9,10 @@ from audio_lottery.data.audio import SAMPLE_RATE
 # Mean power of -100 dB re full scale, less than dither of one step in 16-bit audio. Not exactly zero: a click of one
 # step in a second of digital silence would pass for noise, and be amplified to the level of speech.
 SILENCE_POWER = 1e-10
+
+# A constant (DC) offset that moves a level by no more than this is left alone: a piece of a recording without any has a
+# mean, too. P.56 itself is less exact: its thresholds are fixed, and the level of louder speech may be 0.2 dB off.
+OFFSET_TOLERANCE_DB = 0.03
 
 # The constants of ITU-T P.56, method B.
 SMOOTHING_SECONDS = 0.03
@@ -25,8 +29,22 @@ def mean_power(signal: np.ndarray) -> float:
     return float(np.mean(np.square(signal, dtype=np.float64))) if signal.size else 0.0
 
 
+def centred(signal: np.ndarray) -> np.ndarray:
+    """A signal less its mean (its constant, or DC, offset), in its own type; of one sample nothing would be left."""
+    return signal - signal.dtype.type(np.mean(signal, dtype=np.float64)) if signal.size > 1 else signal
+
+
+def without_offset(signal: np.ndarray) -> np.ndarray:
+    """A signal less its mean, or the signal itself where that leaves its mean power within ``OFFSET_TOLERANCE_DB``."""
+    without = centred(signal)
+    return without if _differ(mean_power(signal), mean_power(without)) else signal
+
+
 def is_silent(signal: np.ndarray) -> bool:
-    """Whether a signal has no usable power (mean below ``SILENCE_POWER``), so that no SNR can be set with it."""
+    """Whether a signal has no usable power (mean below ``SILENCE_POWER``), so that no SNR can be set with it.
+
+    An offset counts as power: of signals that may have one, `centred` comes first.
+    """
     return mean_power(signal) < SILENCE_POWER
 
 
@@ -61,6 +79,17 @@ def active_power(speech: np.ndarray, sample_rate: int = SAMPLE_RATE) -> float:
     upper = int(found[0])  # never the first: that one lies 20 dB or more below the mean power
     share = excess[upper - 1] / (excess[upper - 1] - excess[upper])
     return float(10.0 ** ((level[upper - 1] + share * (level[upper] - level[upper - 1])) / 10.0))
+
+
+def speech_power(speech: np.ndarray, sample_rate: int = SAMPLE_RATE) -> float:
+    """`active_power` without the offset, or with it where that is the same within ``OFFSET_TOLERANCE_DB``."""
+    power, without = active_power(speech, sample_rate), active_power(centred(speech), sample_rate)
+    return without if _differ(power, without) else power
+
+
+def _differ(power: float, other: float) -> bool:
+    factor = 10.0 ** (OFFSET_TOLERANCE_DB / 10.0)
+    return power > other * factor or other > power * factor
 
 
 def _active_samples(speech: np.ndarray, sample_rate: int) -> np.ndarray:

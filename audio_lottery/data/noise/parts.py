@@ -1,4 +1,4 @@
-"""Training and test must not share a noise or RIR file."""
+"""Folders of noise and RIRs before they are used: training and test share no file, and every file holds something."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from audio_lottery.config import AugmentConfig, SuiteConfig
 from audio_lottery.data.noise.folders import Part, audio_files
-from audio_lottery.data.noise.rir import GENERATED
-from audio_lottery.data.noise.sources import NOISE_NAMES
+from audio_lottery.data.noise.rir import GENERATED, RirFolder
+from audio_lottery.data.noise.sources import NOISE_NAMES, NoiseFolder
 from audio_lottery.errors import ConfigError
 
 
@@ -43,6 +43,27 @@ def check_parts(augment: AugmentConfig, suites: Sequence[SuiteConfig], root: Pat
                     f"augment uses part {part} of {folder}, the suite part {test_part} of {test_folder}; use one "
                     "folder with parts train and test, or folders apart"
                 )
+
+
+def check_recordings(augments: Sequence[AugmentConfig], suites: Sequence[SuiteConfig], root: Path) -> None:
+    """Refuse a noise or RIR file that cannot be used now, and not when it is first drawn, hours later.
+
+    A millisecond a file, more or less: of noise, usually the first second is read.
+
+    Args:
+        augments: settings of the training, if any.
+        suites: the test conditions.
+        root: folder that relative folders start from.
+
+    Raises:
+        AudioError: a file cannot be decoded, is silent or constant from end to end, or holds NaN; names the file.
+        CorpusError: a folder is missing or holds nothing of its part.
+    """
+    folders = {folder for augment in augments for folder in _augment_folders(augment, root)}
+    folders |= {folder for suite in suites for folder in _suite_folders(suite, root)}
+    for what, folder, part in sorted(folders):
+        source = NoiseFolder(folder, part) if what == "noise" else RirFolder(folder, part)
+        source.check()
 
 
 def _augment_folders(augment: AugmentConfig, root: Path) -> Iterator[tuple[str, Path, Part]]:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import soundfile as sf
 from scipy.signal import oaconvolve
 
-from audio_lottery.data.audio import SAMPLE_RATE, probe
+from audio_lottery.data.audio import SAMPLE_RATE, read_channels
 from audio_lottery.data.noise.folders import Part, audio_files
-from audio_lottery.data.noise.levels import active_power, mean_power
-from audio_lottery.data.noise.speed import resample
+from audio_lottery.data.noise.levels import active_power, mean_power, without_offset
+from audio_lottery.data.resample import resample
 from audio_lottery.errors import AudioError, ConfigError, CorpusError
 
 GENERATED = "generated"
@@ -28,15 +27,17 @@ def reverberate(speech: np.ndarray, rir: np.ndarray) -> np.ndarray:
     """Speech in a room, at the active level of the dry speech, in time with it and as long as it.
 
     The direct path is taken to be the largest magnitude of the response (as Kaldi's ``wav-reverberate`` does); the
-    delay before it is removed, so that word times stay true. The tail after the last sample is cut.
+    delay before it is removed, so that word times stay true. The tail after the last sample is cut. A constant offset
+    of the speech, which comes from the recorder and not from the room, is taken out first.
 
     Args:
-        speech: ``[samples]``, not silent.
+        speech: ``[samples]``, neither silent nor constant.
         rir: ``[taps]`` at the same rate.
 
     Returns:
         float32 array ``[samples]``; a peak above 1 is left as it is.
     """
+    speech = without_offset(speech)
     direct = int(np.argmax(np.abs(rir)))
     wet = oaconvolve(speech, rir / np.abs(rir[direct]))[direct : direct + len(speech)]
     return (wet * np.sqrt(active_power(speech) / active_power(wet))).astype(np.float32)
@@ -90,9 +91,18 @@ class RirFolder:
         """An impulse response at 16 kHz: float32 ``[taps]``.
 
         Raises:
-            AudioError: the file cannot be decoded, or is silent.
+            AudioError: the file cannot be decoded, or holds no response, see `read_rir`.
         """
         return read_rir(self.files[rng.integers(len(self.files))])
+
+    def check(self) -> None:
+        """Read every file once, so that one that is of no use is found before it is drawn.
+
+        Raises:
+            AudioError: as `sample` does.
+        """
+        for file in self.files:
+            _read_rir(file)
 
 
 @lru_cache(maxsize=256)
@@ -103,21 +113,23 @@ def read_rir(path: Path) -> np.ndarray:
     mean is a comb filter.
 
     Raises:
-        AudioError: the file cannot be decoded, holds NaN or infinite samples, or is silent.
+        AudioError: the file cannot be decoded, holds NaN or infinite samples, or is silent or constant.
     """
-    rate = probe(path).sample_rate
-    samples, _ = sf.read(str(path), dtype="float32", always_2d=True)
+    rir = _read_rir(path)
+    rir.flags.writeable = False
+    return rir
+
+
+def _read_rir(path: Path) -> np.ndarray:
+    samples, rate = read_channels(path)
     rir = samples[:, 0]
     if not np.isfinite(rir).all():
         raise AudioError(f"{path}: the impulse response holds NaN or infinite samples; remove it or convert it again")
     if np.abs(rir).max() < _LOWEST_PEAK:
         raise AudioError(f"{path}: the impulse response is silent; remove it")
-    if rate != SAMPLE_RATE:
-        common = int(np.gcd(rate, SAMPLE_RATE))
-        rir = resample(rir, SAMPLE_RATE // common, rate // common)
-    rir = np.ascontiguousarray(rir)
-    rir.flags.writeable = False
-    return rir
+    if len(rir) > 1 and rir.min() == rir.max():
+        raise AudioError(f"{path}: the impulse response is constant; remove it")
+    return np.array(resample(rir, rate, SAMPLE_RATE))
 
 
 def get_rir_source(spec: str, root: Path = Path(), part: Part = "all") -> RirSource:

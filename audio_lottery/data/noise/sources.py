@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import soundfile as sf
 from datasets import Dataset
 
 from audio_lottery.data.audio import probe, read_audio
 from audio_lottery.data.noise.babble import Babble
 from audio_lottery.data.noise.folders import Part, audio_files
 from audio_lottery.data.noise.generated import GENERATORS
-from audio_lottery.data.noise.levels import is_silent
+from audio_lottery.data.noise.levels import centred, is_silent
 from audio_lottery.data.noise.pieces import MAX_DRAWS, cut
 from audio_lottery.errors import AudioError, ConfigError, CorpusError
 
@@ -20,11 +21,15 @@ NOISE_NAMES = (*GENERATORS, "babble")
 """Noise that needs no folder."""
 
 
+# Seconds of a recording in which sound is looked for first.
+_BEGINNING = 1.0
+
+
 class NoiseSource(Protocol):
     """Where noise comes from. The samples depend on ``n``, the state of ``rng`` and ``speaker`` alone."""
 
     def sample(self, n: int, rng: np.random.Generator, speaker: str | None = None) -> np.ndarray:
-        """Noise at 16 kHz that is not silent: float32 ``[n]``.
+        """Noise at 16 kHz that is neither silent nor constant: float32 ``[n]``.
 
         ``speaker`` is who speaks in the utterance; babble leaves that voice out.
         """
@@ -67,7 +72,8 @@ class NoiseFolder:
     def sample(self, n: int, rng: np.random.Generator, speaker: str | None = None) -> np.ndarray:
         """A piece of a random file from a random place; a file shorter than ``n`` is looped.
 
-        A silent piece of a file with sound (recordings often start with digital zeros) is drawn again, file and place.
+        A silent or constant piece of a file with sound (recordings often start with digital zeros) is drawn again, file
+        and place.
 
         Args:
             n: number of samples at 16 kHz, 1 or more.
@@ -78,23 +84,45 @@ class NoiseFolder:
             float32 array ``[n]``.
 
         Raises:
-            AudioError: a file cannot be decoded, is silent from end to end, or ``MAX_DRAWS`` pieces in a row were
-                silent.
+            AudioError: a file cannot be decoded, is silent or constant from end to end, or ``MAX_DRAWS`` pieces in a
+                row were.
         """
         for _ in range(MAX_DRAWS):
             file = self.files[rng.integers(len(self.files))]
-            if file not in self._seconds:
-                # Remembered, because probing an MP3 decodes part of it.
-                self._seconds[file] = probe(file).duration
-            piece = cut(file, 0.0, self._seconds[file], n, rng, "noise")
-            if not is_silent(piece):
+            piece = cut(file, 0.0, self._duration(file), n, rng, "noise")
+            if not is_silent(centred(piece)):
                 return piece
-            if is_silent(read_audio(file, utterance_id="noise")):
-                raise AudioError(f"a noise file is silent from end to end: {file}; remove it")
+            self._check_file(file)
         raise AudioError(
             f"{self.path}: {MAX_DRAWS} pieces of noise in a row were silent, the last one from {file}; "
             "remove files that are mostly silence"
         )
+
+    def check(self) -> None:
+        """Look for sound in every file, so that one without any is found before it is drawn.
+
+        Usually the first second is read of each. Files of floating-point samples are read whole: NaN may be anywhere.
+
+        Raises:
+            AudioError: a file cannot be decoded, is silent or constant from end to end, or holds NaN.
+        """
+        for file in self.files:
+            beginning = min(_BEGINNING, self._duration(file))
+            floating = sf.info(str(file)).subtype in ("FLOAT", "DOUBLE")
+            if floating or is_silent(centred(read_audio(file, 0.0, beginning, utterance_id="noise"))):
+                self._check_file(file)
+
+    def _check_file(self, file: Path) -> None:
+        samples = read_audio(file, utterance_id="noise")
+        if is_silent(centred(samples)):
+            what = "silent" if is_silent(samples) else "constant"
+            raise AudioError(f"a noise file is {what} from end to end: {file}; remove it")
+
+    def _duration(self, file: Path) -> float:
+        if file not in self._seconds:
+            # Remembered, because probing an MP3 decodes part of it.
+            self._seconds[file] = probe(file).duration
+        return self._seconds[file]
 
 
 def get_noise_source(

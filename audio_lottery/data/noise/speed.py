@@ -22,9 +22,4 @@ def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
     ratio = Fraction(factor).limit_denominator(1000)
     if ratio == 1:
         return samples
-    return resample(samples, ratio.denominator, ratio.numerator)
-
-
-def resample(samples: np.ndarray, up: int, down: int) -> np.ndarray:
-    """Samples at ``up / down`` times their rate: float32 ``[⌈samples · up / down⌉]``."""
-    return resample_poly(samples, up, down).astype(np.float32, copy=False)
+    return resample_poly(samples, ratio.denominator, ratio.numerator).astype(np.float32, copy=False)

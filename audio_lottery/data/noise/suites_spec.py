@@ -14,8 +14,12 @@ from audio_lottery.config import SuiteConfig
 from audio_lottery.data.noise.rir import GENERATED
 from audio_lottery.data.noise.sources import NOISE_NAMES
 from audio_lottery.errors import ConfigError
+from audio_lottery.shipped import find, resolve
 
-_FORMS = "clean, NOISE@20,10,5,0 (white, pink, babble or a folder), rir, rir:FOLDER, rir+NOISE@10, or a YAML file"
+_FORMS = (
+    "clean, NOISE@20,10,5,0 (white, pink, babble or a folder), rir, rir:FOLDER, rir+NOISE@10, a YAML file, or a name "
+    "that `audio-lottery recipes` lists"
+)
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _PARTS = ("test", "all")
 
@@ -30,6 +34,7 @@ def parse_suites(specs: Sequence[str], root: Path) -> tuple[SuiteConfig, ...]:
         rir  rir:FOLDER                               generated responses, or a folder: rir, rir-FOLDER
         rir+pink@10  rir:FOLDER+NOISE@10              both: rir-pink10, rir-FOLDER-NOISE10
         FILE.yaml                                     suites: [{name, noise, snr_db, rir, noise_part}, ...]
+        generated  babble  musan                      a file of suites that comes with the package
 
     A suite is named after the last part of its folder's path. In YAML ``snr_db`` may be a list, which makes a suite a
     level, the level added to the name. A path with a + in it goes into YAML.
@@ -44,8 +49,8 @@ def parse_suites(specs: Sequence[str], root: Path) -> tuple[SuiteConfig, ...]:
     """
     suites: list[SuiteConfig] = []
     for spec in specs:
-        if spec.lower().endswith((".yaml", ".yml")):
-            suites += _from_yaml(Path(spec).expanduser(), root)
+        if spec.lower().endswith((".yaml", ".yml")) or find("suite", spec) is not None:
+            suites += _from_yaml(resolve("suite", spec), root)
         else:
             suites += _from_words(spec.strip(), root)
     if not suites:

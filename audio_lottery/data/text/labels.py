@@ -47,7 +47,7 @@ class LabelEncoder:
             )
         special = {delimiter, tokenizer.pad_token, tokenizer.unk_token, tokenizer.bos_token, tokenizer.eos_token}
         ids = {token: index for token, index in vocabulary.items() if len(token) == 1 and token not in special}
-        return cls({**_lower_case_aliases(ids), **ids, " ": vocabulary[delimiter]})
+        return cls({**_aliases(ids), **ids, " ": vocabulary[delimiter]})
 
     def unknown(self, text: str) -> list[str]:
         """The characters of ``text`` without an id, repeats included, in the order of the text."""
@@ -120,12 +120,16 @@ _REMEDY = (
 )
 
 
-def _lower_case_aliases(ids: Mapping[str, int]) -> dict[str, int]:
-    """Ids for the lower case of an upper-case vocabulary; none where it has lower-case letters of its own.
+def _aliases(ids: Mapping[str, int]) -> dict[str, int]:
+    """Ids for other forms of the vocabulary's letters: lower case where it is all upper case, and final sigma.
 
     From the vocabulary's side and not with ``str.upper`` on the text: that would write ``ß`` as ``SS`` and ``ı`` as
     ``I`` without a word.
     """
-    if any(char.islower() for char in ids):
-        return {}
-    return {char.lower(): index for char, index in ids.items() if len(char.lower()) == 1}
+    aliases: dict[str, int] = {}
+    if not any(char.islower() for char in ids):
+        aliases = {char.lower(): index for char, index in ids.items() if len(char.lower()) == 1}
+        if "İ" in ids and "I" in ids:  # the alphabet of a Turkic language: i is not the small form of I
+            aliases |= {"i": ids["İ"], "ı": ids["I"]}
+    sigma = ids.get("σ", aliases.get("σ"))
+    return aliases if sigma is None else aliases | {"ς": sigma}

@@ -16,6 +16,8 @@ STEPS: dict[str, Step] = {
         steps.drop_spacing_accents,
         steps.compose,
         steps.lower,
+        steps.lower_turkish,
+        steps.unify_letters,
         steps.dashes_to_spaces,
         steps.split_joined_words,
         steps.drop_punctuation,
@@ -68,9 +70,13 @@ def _chain(*parts: str | Normalizer) -> Normalizer:
 
 
 # Apostrophes first: NFKC would turn ´ into a space and a combining mark. And again after it, for ŉ and ｀.
-_SPELLING = ("unify_apostrophes", "drop_spacing_accents", "compose", "unify_apostrophes", "lower", "dashes_to_spaces")
-# A letter and an accent that a removed character kept apart have met: compose again.
-_PUNCTUATION = ("drop_punctuation", "compose", "strip_quotes")
+_SPELLING = (
+    *("unify_apostrophes", "drop_spacing_accents", "compose", "unify_apostrophes"),
+    # Before invisible joiners are removed, which some letters used to be written with.
+    *("lower", "unify_letters", "dashes_to_spaces"),
+)
+# A letter and an accent that a removed character kept apart have met: compose again. So have letters.
+_PUNCTUATION = ("drop_punctuation", "compose", "unify_letters", "strip_quotes")
 
 NORMALIZERS: dict[str, Normalizer] = {
     "none": _chain(),

@@ -8,8 +8,30 @@ from audio_lottery.data.text.characters import category, is_dash, is_latin, is_p
 
 Step = Callable[[str], str]
 
-# What people and keyboards write for an apostrophe: ’ ‘ ‛ ʼ ʻ ` ´ ′
-_APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʻ`´′", "'"))
+# What people and keyboards write for an apostrophe: ’ ‘ ‛ ʼ ʻ ` ´ ′, Armenian ՚, Hebrew ׳
+_APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʻ`´′՚׳", "'"))
+
+# The dot above i, which İ leaves behind in lower case: between the two, only marks that are written elsewhere.
+_ELSEWHERE = "".join(char for char in map(chr, range(0x0300, 0x0370)) if unicodedata.combining(char) not in (0, 230))
+_DOT_ABOVE = "\u0307"
+_DOTTED_I = re.compile(f"[iįịḭ][{_ELSEWHERE}{_DOT_ABOVE}]+")
+
+# Letters that NFKC takes apart, or that once had to be written with an invisible joiner, as they are written today.
+_LETTERS = {
+    "\u0e4d\u0e32": "\u0e33",  # Thai am: one letter to every keyboard and vocabulary, two to NFKC
+    "\u0ecd\u0eb2": "\u0eb3",  # Lao am
+    # Malayalam's chillus and Bengali's khanda ta before Unicode 5.1 and 4.1: letter, virama, zero-width joiner.
+    "\u0d23\u0d4d\u200d": "\u0d7a",
+    "\u0d28\u0d4d\u200d": "\u0d7b",
+    "\u0d30\u0d4d\u200d": "\u0d7c",
+    "\u0d32\u0d4d\u200d": "\u0d7d",
+    "\u0d33\u0d4d\u200d": "\u0d7e",
+    "\u0d15\u0d4d\u200d": "\u0d7f",
+    "\u09a4\u09cd\u200d": "\u09ce",
+}
+_OLD_LETTER = re.compile("|".join(_LETTERS))
+# As Unicode's final sigma (section 3.13): behind a letter and before none; an apostrophe or a mark is no letter.
+_FINAL_SIGMA = re.compile(r"(?<=[^\W\d_]|[\u0300-\u036f])σ(?!['\u0300-\u036f]*[^\W\d_])")
 
 # Labels and fillers: <o,f0,male> <sil> <unk> {NOISE} [MUSIC]; pronunciation variants and utterance names: word(2) (id).
 _MARKUP = re.compile(r"<[^<>]*>|\{[^{}]*\}|\[[^\[\]]*\]|\([^()]*\)")
@@ -43,8 +65,32 @@ def compose(text: str) -> str:
 
 
 def lower(text: str) -> str:
-    """Lower case; not case folding, which would rewrite ``ß`` as ``ss``."""
-    return text.lower()
+    """Lower case; not case folding, which would rewrite ``ß`` as ``ss``.
+
+    ``İ`` becomes ``i``: Python's lower case of it is an ``i`` with a second dot, which looks the same and is not.
+    """
+    return _undot(text.lower())
+
+
+def lower_turkish(text: str) -> str:
+    """Lower case of the Turkic languages, where ``I`` is the capital of ``ı`` and ``İ`` that of ``i``."""
+    return lower(text.replace("I" + _DOT_ABOVE, "i").replace("I", "ı"))
+
+
+def unify_letters(text: str) -> str:
+    """One spelling for letters that have several, which Unicode does not hold for the same; the result is NFC.
+
+    ``σ`` is written ``ς`` at the end of a word and nowhere else, ``i`` has one dot, and Thai and Lao ``am``,
+    Malayalam's chillus and Bengali's khanda ta are one character each.
+    """
+    if text.isascii():
+        return text
+    text = _OLD_LETTER.sub(lambda match: _LETTERS[match[0]], unicodedata.normalize("NFC", text))
+    return unicodedata.normalize("NFC", _FINAL_SIGMA.sub("ς", _undot(text).replace("ς", "σ")))
+
+
+def _undot(text: str) -> str:
+    return _DOTTED_I.sub(lambda match: match[0].replace(_DOT_ABOVE, ""), text)
 
 
 def dashes_to_spaces(text: str) -> str:

@@ -20,7 +20,7 @@ from audio_lottery.lottery.rewind import Rewind
 from audio_lottery.lottery.run_folder import MOVEMENT_FILE, RunFolder
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import family_of, load_folder
-from audio_lottery.pruning import SCORES, Evidence, Mask, Rule, find_scope
+from audio_lottery.pruning import SCORES, Evidence, Mask, Rule, ScoreKind, find_scope
 from audio_lottery.storage import write_json
 from audio_lottery.training.policies import Fixed, MaskPolicy, Prune
 
@@ -94,6 +94,10 @@ class Method:
         """Folder of the model whose weights are scored for round ``number``."""
         return self.folder.theta
 
+    def ranked(self, number: int) -> Path | None:
+        """Folder of the model whose weights the first mask of round ``number`` is made from; None: no weights are."""
+        return None if number == 0 else self.source(number)
+
     def among(self, number: int) -> Mask:
         """The mask that round ``number`` is pruned within."""
         return self.start_mask
@@ -154,7 +158,16 @@ class Method:
         """How round ``number`` is trained."""
         return self.rewind.training(number, training)
 
+    def start_folder(self, number: int) -> Path:
+        """Folder of the model that round ``number`` starts from."""
+        return self.rewind.folder(number, self.source(number))
+
     # -- parts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def score(self) -> ScoreKind:
+        """How weights are ranked."""
+        return SCORES[self.settings.score]
 
     @property
     def exclude(self) -> list[str]:
@@ -203,7 +216,7 @@ class Method:
         return prune
 
     def _evidence(self, number: int, backbone: Backbone, among: Mask, gather: EvidenceSource) -> Evidence:
-        needs = SCORES[self.settings.score].needs
+        needs = self.score.needs
         if needs == "weights":
             return Evidence(seed=self.seed + number)
         if needs == "movement":

@@ -1,6 +1,7 @@
 """The dense control: round k trains as long as rounds 0 to k of a search together, and prunes nothing."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from audio_lottery.config import PruningConfig, TrainingConfig
 from audio_lottery.lottery.methods.base import EvidenceSource, Method
@@ -21,6 +22,10 @@ class Dense(Method):
     def density(self, number: int, start: float = 1.0) -> float:
         """That of round 0."""
         return start
+
+    def ranked(self, number: int) -> Path | None:
+        """None: rounds start with the mask of round 0."""
+        return None
 
     def mask(self, number: int, evidence: EvidenceSource) -> Mask:
         """The mask of round 0."""

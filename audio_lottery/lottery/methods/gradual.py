@@ -1,6 +1,7 @@
 """Gradual magnitude pruning: a round starts dense and is pruned as it trains (Zhu & Gupta 2017, arXiv:1710.01878)."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from audio_lottery.lottery.methods.base import EvidenceSource, Method
 from audio_lottery.pruning import Mask
@@ -13,6 +14,10 @@ class Gmp(Method):
 
     prunes_in_training = True
     starts_at_theta = True
+
+    def ranked(self, number: int) -> Path | None:
+        """None: rounds start with the mask of round 0."""
+        return None
 
     def mask(self, number: int, evidence: EvidenceSource) -> Mask:
         """The mask of round 0."""

@@ -41,6 +41,10 @@ class Ticket(Method):
         """The round before, for learning-rate rewinding."""
         return self.folder.round(number - 1)
 
+    def ranked(self, number: int) -> Path | None:
+        """None: masks are another run's."""
+        return None
+
     def mask(self, number: int, evidence: EvidenceSource) -> Mask:
         """The mask of the other run's round, or its control.
 

@@ -82,6 +82,7 @@ class Ticket:
         test: what is reported.
         matches: whether it matches the dense model.
         reason: why it does not; empty where it does.
+        removed: why its model is not on disk, one of the seeds'; empty where all are.
     """
 
     round: int
@@ -91,6 +92,7 @@ class Ticket:
     test: SetResult
     matches: bool
     reason: str
+    removed: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -100,6 +102,7 @@ class Ticket:
             "mask_sha256": list(self.mask_sha256),
             "matches": self.matches,
             "reason": self.reason,
+            "removed": self.removed,
             "dev": self.dev.to_dict(),
             "test": self.test.to_dict(),
         }
@@ -192,8 +195,10 @@ def select(
         test = _measure([r.test for r in rounds], [r.test for r in dense], resamples, seed)
         reason = "" if dev.difference is None else why_not(dev.difference, dev.over_seeds, margin)
         remaining = aggregate([r.remaining_percent for r in rounds]).mean
-        tickets.append(Ticket(number, remaining, tuple(r.mask_sha256 for r in rounds), dev, test, not reason, reason))
-    return Selection(suite, margin, tuple(run.config.seed for run in runs), tuple(tickets))
+        masks = tuple(r.mask_sha256 for r in rounds)
+        removed = next((r.removed for r in rounds if r.removed), "")
+        tickets.append(Ticket(number, remaining, masks, dev, test, not reason, reason, removed))
+    return Selection(suite, margin, tuple(run.seed for run in runs), tuple(tickets))
 
 
 def why_not(difference: Difference, over_seeds: Aggregate | None, margin: float) -> str:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audio_lottery.config import RunConfig
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.evaluation.counts import ErrorCounts, count_errors
 from audio_lottery.evaluation.transcripts import read_transcripts
-from audio_lottery.lottery.run_folder import RunFolder
-from audio_lottery.settings import MAY_CHANGE, differences, read_config
-from audio_lottery.storage import is_sealed, read_json
+from audio_lottery.lottery.run_folder import MODEL_FILE, RunFolder
+from audio_lottery.settings import MAY_CHANGE, differing, read_settings
+from audio_lottery.storage import is_sealed, read_json, removal_reason
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +21,11 @@ _PER_SEED = MAY_CHANGE | {"seed"}
 
 @dataclass(frozen=True, slots=True)
 class SearchedRound:
-    """What is needed of one round."""
+    """What is needed of one round; ``removed`` says why its model is not there, if it is not."""
 
     remaining_percent: float
     mask_sha256: str
+    removed: str
     dev: ErrorCounts
     test: ErrorCounts
 
@@ -35,7 +35,8 @@ class SearchedRun:
     """What is needed of one search: its settings, and its finished rounds by number."""
 
     path: Path
-    config: RunConfig
+    settings: dict[str, Any]
+    seed: int
     rounds: dict[int, SearchedRound]
 
 
@@ -50,7 +51,7 @@ def read_run(path: Path, suite: str) -> SearchedRun:
         RunError: it is not a run, or lacks its dense round, a pruned one, dev transcripts or the suite.
         TextError: a transcript file is damaged.
     """
-    config = read_config(path)
+    settings = read_settings(path / "config.yaml")
     folders = {
         int(match.group(1)): folder
         for folder in path.glob("round_*")
@@ -64,7 +65,7 @@ def read_run(path: Path, suite: str) -> SearchedRun:
     if len(folders) == 1:
         raise RunError(f"{path} has the dense model only and no pruned round; run the search with --search.rounds 1+")
     rounds = {number: _read_round(folder, suite) for number, folder in sorted(folders.items())}
-    return SearchedRun(path, config, rounds)
+    return SearchedRun(path, settings, int(settings["seed"]), rounds)
 
 
 def _read_round(folder: Path, suite: str) -> SearchedRound:
@@ -74,6 +75,7 @@ def _read_round(folder: Path, suite: str) -> SearchedRound:
     return SearchedRound(
         metrics["remaining_percent"],
         metrics["mask_sha256"],
+        removal_reason(folder, MODEL_FILE) or "",
         _read_counts(folder, "dev", metrics["dev"]),
         _read_counts(folder, suite, metrics["test"][suite]),
     )
@@ -112,15 +114,16 @@ def check_seeds(runs: list[SearchedRun]) -> None:
         raise ConfigError("no run folder was given")
     first = runs[0]
     for index, run in enumerate(runs[1:], start=1):
-        different = [key for key, *_ in differences(first.config, run.config, _PER_SEED)]
+        different = differing(first.settings, run.settings, _PER_SEED)
         if different:
+            values = ", ".join(f"{d.name} ({d.one!r} and {d.other!r})" for d in different)
             raise RunError(
-                f"{first.path} and {run.path} are not seeds of one configuration: {', '.join(different)} differ; "
+                f"{first.path} and {run.path} are not seeds of one configuration, they differ in {values}; "
                 "select from each alone"
             )
         for other in runs[:index]:
-            if other.config.seed == run.config.seed:
+            if other.seed == run.seed:
                 raise RunError(
-                    f"{other.path} and {run.path} have the same seed {run.config.seed}, so they are no two samples; "
+                    f"{other.path} and {run.path} have the same seed {run.seed}, so they are no two samples; "
                     "give runs with different --seed"
                 )

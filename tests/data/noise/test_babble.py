@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 from datasets import Dataset
 
 from audio_lottery.data.noise import Babble, get_noise_source
@@ -95,6 +96,23 @@ def test_a_segment_of_a_long_recording_stays_within_its_bounds(tmp_path: Path) -
 def test_too_few_speakers_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="needs 5 speakers beside the utterance's own, and the manifest has 5 in all"):
         Babble(manifest_of(tmp_path, list("abcde") * 4))
+
+
+def test_offsets_of_the_talkers_do_not_count(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path, SPEAKERS)
+    before = Babble(manifest).sample(8000, rng(3), "a")
+    for i, row in enumerate(manifest):
+        samples, rate = sf.read(row["audio"])
+        write(Path(row["audio"]), samples + (-1) ** i * 0.05 * i, rate)
+    np.testing.assert_allclose(Babble(manifest).sample(8000, rng(3), "a"), before, atol=0.02)
+
+
+def test_constant_speech_is_no_babble(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path, SPEAKERS)
+    for row in manifest:
+        write(Path(row["audio"]), np.full(8000, 0.2))
+    with pytest.raises(AudioError, match=r"silent as babble, the last one 'u\d' in "):
+        Babble(manifest).sample(100, rng(0), "a")
 
 
 def test_silent_speech_is_refused_by_name(tmp_path: Path) -> None:

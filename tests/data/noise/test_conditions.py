@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from audio_lottery.config import AugmentConfig, SuiteConfig
 from audio_lottery.data.batching import SpeechDataset
-from audio_lottery.data.noise import make_augmenter, make_condition, white_noise
+from audio_lottery.data.noise import centred, make_augmenter, make_condition, white_noise
 from audio_lottery.errors import ConfigError, CorpusError
 from tests.data.noise.signals import RATE, rng, second_active_level, speech_like, write
 from tests.data.noise.test_babble import manifest_of
@@ -78,6 +78,17 @@ def test_snr_of_a_suite(name: str, root: Path, manifest: Dataset) -> None:
     assert measured_snr(mixed, SPEECH) == pytest.approx(suite.snr_db, abs=0.01)
 
 
+@pytest.mark.parametrize("level", [1e-3, 0.1])
+def test_an_offset_of_noise_and_speech_is_not_in_the_snr(root: Path, level: float) -> None:
+    write(root / "dc" / "test" / "hiss.wav", 0.5 + level * white_noise(4 * RATE, rng()))
+    speech = SPEECH + np.float32(0.2)
+    mixed = make_condition(SuiteConfig("dc", "dc", 10.0), root, 0, NONE)(speech, ROW, 0)
+    gain = np.dot(mixed, centred(SPEECH)) / np.dot(speech, centred(SPEECH))
+    assert measured_snr(centred(mixed), gain * centred(SPEECH)) == pytest.approx(
+        10, abs=0.02
+    )  # the gain is an estimate
+
+
 def test_noise_comes_after_reverberation(root: Path) -> None:
     wet = make_condition(SuiteConfig("x", rir="generated"), root, 0, NONE)(SPEECH, ROW, 0)
     mixed = make_condition(SuiteConfig("x", "white", 20.0, "generated"), root, 0, NONE)(SPEECH, ROW, 0)
@@ -103,8 +114,9 @@ def test_a_clean_suite_and_an_augmentation_of_nothing_are_none(root: Path) -> No
         assert make_augmenter(nothing, root, 0, NONE) is None
 
 
-def test_silence_stays_as_it_is(root: Path) -> None:
-    silence = np.zeros(8000, np.float32)
+@pytest.mark.parametrize("offset", [0.0, 0.3])
+def test_silence_stays_as_it_is(root: Path, offset: float) -> None:
+    silence = np.full(8000, offset, np.float32)
     everything = AugmentConfig(("white",), noise_prob=1.0, rirs="generated", rir_prob=1.0, speeds=(0.9,))
     assert make_augmenter(everything, root, 0, NONE)(silence, ROW, 0) is silence
     assert make_condition(SUITES[-1], root, 0, NONE)(silence, ROW, 0) is silence

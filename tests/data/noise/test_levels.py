@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from audio_lottery.data.noise import SILENCE_POWER, active_power, is_silent, mean_power, white_noise
+from audio_lottery.data.noise import SILENCE_POWER, active_power, centred, is_silent, mean_power, white_noise
+from audio_lottery.data.noise.levels import speech_power
 from tests.data.noise.signals import RATE, literal_active_level, rng, second_active_level, speech_like
 
 
@@ -89,6 +90,24 @@ def test_the_quietest_signal_that_is_not_silent_has_a_level() -> None:
     hum = np.full(RATE, 1.01e-5)
     assert not is_silent(hum)
     assert 10 * np.log10(active_power(hum)) == pytest.approx(-99.9, abs=0.5)
+
+
+@pytest.mark.parametrize("offset", [0.5, -0.1, 0.01])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_level_of_speech_has_no_offset_in_it(seed: int, offset: float) -> None:
+    speech = centred(speech_like(1.5, seed))
+    assert speech_power(speech + np.float32(offset)) == pytest.approx(active_power(speech), rel=1e-3)
+    assert speech_power(speech) == active_power(speech)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-6, -0.3, 1.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nothing_is_left_of_a_constant(level: float, dtype: type) -> None:
+    left = centred(np.full(1000, level, dtype))
+    assert left.dtype == dtype
+    assert is_silent(left)
+    assert centred(np.zeros(0, dtype)).size == 0
+    assert centred(np.full(1, level, dtype)) == dtype(level)
 
 
 def test_silence() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from audio_lottery.data.noise import (
     active_power,
+    centred,
     is_silent,
     mean_power,
     mix_at_snr,
@@ -14,6 +15,7 @@ from audio_lottery.data.noise import (
     white_noise,
     within_full_scale,
 )
+from audio_lottery.data.noise.levels import without_offset
 from audio_lottery.errors import AudioError
 from tests.data.noise.signals import RATE, rng, second_active_level, speech_like
 
@@ -29,8 +31,8 @@ def test_measured_snr_of_200_utterances_is_within_a_tenth_of_a_decibel() -> None
     draw = rng(7)
     errors, scaled = [], 0
     for i in range(200):
-        speech = speech_like(draw.uniform(1.0, 4.0), i, level=10 ** draw.uniform(-2.5, -0.5))
-        noise = (white_noise, pink_noise)[i % 2](len(speech), draw)
+        speech = centred(speech_like(draw.uniform(1.0, 4.0), i, level=10 ** draw.uniform(-2.5, -0.5)))
+        noise = centred((white_noise, pink_noise)[i % 2](len(speech), draw))
         snr_db = float(draw.uniform(-10, 30))
         mixed = mix_at_snr(speech, noise, snr_db)
         assert np.abs(mixed).max() <= 1
@@ -54,8 +56,8 @@ def test_measured_snr_is_the_requested(
     snr_db: float, n: int, speech_level: float, noise_level: float, seed: int
 ) -> None:
     draw = rng(seed)
-    speech = (speech_level * (draw.standard_normal(n) + 0.1)).astype(np.float32)
-    noise = (noise_level * draw.standard_normal(n)).astype(np.float32)
+    speech = centred((speech_level * draw.standard_normal(n)).astype(np.float32))
+    noise = centred((noise_level * draw.standard_normal(n)).astype(np.float32))
     mixed = mix_at_snr(speech, noise, snr_db)
     assert mixed.dtype == np.float32
     assert mixed.shape == speech.shape
@@ -86,15 +88,63 @@ def test_within_full_scale() -> None:
     assert within_full_scale(np.zeros(0, np.float32)).size == 0
 
 
-def test_silent_noise_is_an_error() -> None:
-    with pytest.raises(AudioError, match="cannot mix at 10 dB: the noise is silent"):
-        mix_at_snr(white_noise(100, rng()), np.zeros(100, np.float32), 10)
+OFFSETS = [0.5, -0.3, 0.02, 3e-3, 1e-3, 1e-4, 0.0]
 
 
-def test_silent_speech_comes_back_unchanged() -> None:
-    speech = np.zeros(100, np.float32)
+@pytest.mark.parametrize("offset", OFFSETS)
+@pytest.mark.parametrize("of", ["speech", "noise", "both"])
+@pytest.mark.parametrize("hiss", [1e-3, 0.1])
+def test_offsets_do_not_count(offset: float, of: str, hiss: float) -> None:
+    speech, noise = centred(speech_like(2.0, 4)), centred(hiss * white_noise(2 * RATE, rng()))
+    with_offset = [
+        signal + np.float32(offset) if of in (name, "both") else signal
+        for name, signal in (("speech", speech), ("noise", noise))
+    ]
+    mixed = mix_at_snr(with_offset[0], with_offset[1], 10)
+    parts = np.stack([speech, noise, np.ones_like(speech)], axis=1).astype(np.float64)
+    a, b, _ = np.linalg.lstsq(parts, mixed.astype(np.float64), rcond=None)[0]
+    measured = second_active_level(a * speech) - 10 * np.log10(mean_power(b * noise))
+    # An offset that moves the level of speech or noise by up to 0.03 dB may be left alone; one beyond is not.
+    moved = max(10 * np.log10(mean_power(signal) / mean_power(centred(signal))) for signal in with_offset)
+    assert measured == pytest.approx(10, abs=0.01 if moved > 0.1 or offset == 0 else 0.06)
+    if of != "speech" and moved > 0.1:  # what was mixed in has no offset; what was spoken keeps its own
+        left = mixed.mean(dtype=np.float64) - (a * offset if of == "both" else 0)
+        assert left == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 3, 100, RATE])
+def test_a_mean_that_says_nothing_is_left_as_it_is(n: int) -> None:
+    hum = np.tile(np.array([0.1, -0.1], np.float32), n)
+    np.testing.assert_array_equal(without_offset(hum + np.float32(1e-3)), hum + np.float32(1e-3))
+    np.testing.assert_allclose(without_offset(hum + np.float32(0.1)), hum, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("noise", "reason"),
+    [
+        (np.zeros(100), "silent"),
+        (np.full(100, 0.5), "silent or constant"),
+        (np.full(100, -1e-3), "silent or constant"),
+        (0.5 + 1e-6 * np.sin(np.arange(100)), "silent or constant"),
+        (np.where(np.arange(100) == 50, np.nan, 0.1), "the noise holds NaN or infinite samples"),
+        (np.where(np.arange(100) == 50, -np.inf, 0.1), "the noise holds NaN or infinite samples"),
+    ],
+)
+def test_silent_noise_is_an_error(noise: np.ndarray, reason: str) -> None:
+    with pytest.raises(AudioError, match=f"cannot mix at 10 dB: .*{reason}"):
+        mix_at_snr(white_noise(100, rng()), noise.astype(np.float32), 10)
+
+
+def test_speech_that_is_no_number_is_an_error() -> None:
+    with pytest.raises(AudioError, match="cannot mix at 0 dB: the speech holds NaN or infinite samples"):
+        mix_at_snr(np.full(100, np.nan, np.float32), white_noise(100, rng()), 0)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5, -1.0])
+def test_silent_speech_comes_back_unchanged(offset: float) -> None:
+    speech = np.full(100, offset, np.float32)
     mixed = mix_at_snr(speech, white_noise(100, rng()), 10)
-    assert is_silent(speech)
+    assert is_silent(centred(speech))
     np.testing.assert_array_equal(mixed, speech)
     assert mixed is not speech
 

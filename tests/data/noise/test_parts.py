@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from audio_lottery.config import AugmentConfig, SuiteConfig
-from audio_lottery.data.noise import check_parts
-from audio_lottery.errors import ConfigError, CorpusError
+from audio_lottery.data.noise import check_parts, check_recordings
+from audio_lottery.errors import AudioError, ConfigError, CorpusError
+from tests.data.noise.signals import write
 
 
 @pytest.fixture
@@ -71,6 +73,31 @@ def test_apart(augment: AugmentConfig, suite: SuiteConfig, root: Path) -> None:
 def test_shared_files_are_refused(augment: AugmentConfig, suite: SuiteConfig, root: Path) -> None:
     with pytest.raises(ConfigError, match=r"test suite 'noisy' share \d+ files, e\.g\. .*\.wav") as caught:
         check_parts(augment, [SuiteConfig("clean"), suite], root)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("augment", "suite", "name"),
+    [
+        (train("noise"), SuiteConfig("clean"), "constant.wav"),
+        (AugmentConfig(), suite_of("noise"), "zeros.wav"),
+        (AugmentConfig(rirs="rirs", rir_prob=0.5, noise_part="all"), SuiteConfig("clean"), "silent.wav"),
+        (AugmentConfig(), SuiteConfig("rir", rir="rirs", noise_part="all"), "silent.wav"),
+        (AugmentConfig(noise=("noise",), noise_prob=0.0), SuiteConfig("clean"), None),
+        (AugmentConfig(("pink", "babble"), noise_prob=1.0, rirs="generated", rir_prob=1.0), suite_of("white"), None),
+    ],
+)
+def test_recordings_are_checked_before_a_run(
+    tmp_path: Path, augment: AugmentConfig, suite: SuiteConfig, name: str | None
+) -> None:
+    write(tmp_path / "noise" / "train" / "constant.wav", np.full(100, 0.2))
+    write(tmp_path / "noise" / "test" / "zeros.wav", np.zeros(100))
+    write(tmp_path / "rirs" / "silent.wav", np.zeros(100))
+    if name is None:
+        check_recordings([augment], [suite], tmp_path)
+        return
+    with pytest.raises(AudioError, match=rf"{name}.*remove it") as caught:
+        check_recordings([augment], [suite], tmp_path)
     assert "\n" not in str(caught.value)
 
 

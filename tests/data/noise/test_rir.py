@@ -61,7 +61,7 @@ def test_generated_responses_decay_by_60_db_in_t60() -> None:
     assert 0.7 < max(lengths) <= 0.8
 
 
-@pytest.mark.parametrize("rate", [8000, 16_000, 44_100, 48_000])
+@pytest.mark.parametrize("rate", [8000, 16_000, 16_001, 44_100, 48_000, 192_001])
 def test_responses_of_any_rate_come_out_in_time(tmp_path: Path, rate: int) -> None:
     time = np.arange(rate // 2) / rate
     rir = np.where(time >= 0.01, np.exp(-(time - 0.01) / 0.05) * np.sin(2 * np.pi * 500 * (time - 0.01)), 0)
@@ -100,6 +100,27 @@ def test_silent_response_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "zeros.wav", np.zeros(100))
     with pytest.raises(AudioError, match=r"zeros\.wav: the impulse response is silent"):
         RirFolder(tmp_path).sample(rng())
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros(100), r"bad\.wav: the impulse response is silent"),
+        (np.full(100, 0.5), r"bad\.wav: the impulse response is constant"),
+        (np.array([1.0, np.nan]), r"bad\.wav: the impulse response holds NaN"),
+        (np.zeros(0), r"bad\.wav: holds no audio"),
+    ],
+)
+def test_a_file_without_response_is_found_before_it_is_drawn(tmp_path: Path, samples: np.ndarray, message: str) -> None:
+    write(tmp_path / "good.wav", np.array([0.5, 0.25]))
+    sf.write(tmp_path / "bad.wav", samples, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=message):
+        RirFolder(tmp_path).check()
+
+
+def test_an_offset_of_the_recorder_is_not_reverberated() -> None:
+    speech, rir = speech_like(1.0, 3), GeneratedRirs().sample(rng(2))
+    np.testing.assert_allclose(reverberate(speech + np.float32(0.4), rir), reverberate(speech, rir), atol=2e-3)
 
 
 def test_nan_in_a_response_is_refused(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 
 from audio_lottery.data.noise import (
     NoiseFolder,
     audio_files,
+    centred,
     get_noise_source,
     is_silent,
     mean_power,
@@ -127,6 +129,49 @@ def test_a_silent_file_is_refused_by_name(tmp_path: Path, n: int) -> None:
     write(tmp_path / "zeros.wav", np.zeros(1000))
     with pytest.raises(AudioError, match=r"silent from end to end: .*zeros\.wav"):
         NoiseFolder(tmp_path).sample(n, rng())
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros(3 * RATE), r"a noise file is silent from end to end: .*bad\.wav; remove it"),
+        (np.full(3 * RATE, 0.5), r"a noise file is constant from end to end: .*bad\.wav; remove it"),
+        (np.full(100, -0.1), r"a noise file is constant from end to end: .*bad\.wav; remove it"),
+        (np.full(3 * RATE, np.nan), r"bad\.wav \(utterance 'noise'\): holds NaN or infinite samples"),
+    ],
+)
+def test_a_file_without_sound_is_found_before_it_is_drawn(tmp_path: Path, samples: np.ndarray, message: str) -> None:
+    write(tmp_path / "good.wav", 0.1 * white_noise(1000, rng()))
+    sf.write(tmp_path / "bad.wav", samples, RATE, subtype="FLOAT" if np.isnan(samples).any() else "PCM_16")
+    source = NoiseFolder(tmp_path)
+    with pytest.raises(AudioError, match=message):
+        source.check()
+    with pytest.raises(AudioError, match=message):
+        NoiseFolder(tmp_path).sample(50, rng(next(seed for seed in range(20) if rng(seed).integers(2) == 0)))
+
+
+def test_files_with_sound_somewhere_pass(tmp_path: Path) -> None:
+    late = np.concatenate([np.full(2 * RATE, 0.3), 0.3 + 0.1 * white_noise(RATE, rng())])
+    write(tmp_path / "late.wav", late)
+    write(tmp_path / "short.wav", 0.1 * white_noise(50, rng()), rate=8_000)
+    sf.write(tmp_path / "float.wav", 0.1 * white_noise(3 * RATE, rng()), RATE, subtype="FLOAT")
+    NoiseFolder(tmp_path).check()
+
+
+def test_nan_late_in_a_file_is_found_before_it_is_drawn(tmp_path: Path) -> None:
+    samples = 0.1 * white_noise(3 * RATE, rng())
+    samples[-1] = np.inf
+    sf.write(tmp_path / "late.wav", samples, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"late\.wav .*: holds NaN or infinite samples"):
+        NoiseFolder(tmp_path).check()
+
+
+def test_constant_pieces_are_drawn_again(tmp_path: Path) -> None:
+    # Four fifths of the file are nothing but an offset.
+    samples = np.full(RATE, 0.5)
+    samples[12_800:] += 0.1 * white_noise(3200, rng())
+    write(tmp_path / "late.wav", samples)
+    assert not any(is_silent(centred(NoiseFolder(tmp_path).sample(100, rng(seed)))) for seed in range(8))
 
 
 def test_a_silent_file_among_good_ones_is_not_passed_over(tmp_path: Path) -> None:

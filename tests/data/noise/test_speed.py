@@ -1,5 +1,7 @@
 """Speed: tempo and pitch together, by exact factors."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,17 @@ def test_pitch_follows(factor: float) -> None:
     changed = change_speed(tone, factor)
     expected = np.sin(2 * np.pi * 1000 * factor * np.arange(len(changed)) / RATE)
     np.testing.assert_allclose(changed[500:-500], expected[500:-500], atol=0.01)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9137, 0.99999, 1.0007, 1.23456789, 2.0])
+def test_the_cost_of_any_factor_is_bounded(factor: float) -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(10 * RATE) / RATE).astype(np.float32)
+    begin = time.perf_counter()
+    changed = change_speed(tone, factor)
+    assert time.perf_counter() - begin < 1
+    assert len(changed) == pytest.approx(len(tone) / factor, abs=2)
+    expected = np.sin(2 * np.pi * 440 * factor * np.arange(len(changed)) / RATE)
+    np.testing.assert_allclose(changed[500:5000], expected[500:5000], atol=0.01)
 
 
 def test_speeding_up_does_not_alias() -> None:

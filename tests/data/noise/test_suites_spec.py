@@ -74,7 +74,8 @@ def test_specs_are_joined_in_order(root: Path) -> None:
         (["whit@10"], "no such folder: .*whit; give a folder, or white, pink, babble"),
         (["rir:rooms"], "no such folder: .*rooms; give a folder, or generated"),
         (["white@10", "white@10dB"], "two test suites are named white10"),
-        (["nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["nowhere.yaml"], "'nowhere.yaml': no such file, .* the nearest are"),
+        (["generatd"], "'generatd': not understood; give .* a name that `audio-lottery recipes` lists"),
     ],
 )
 def test_wrong_words(specs: list[str], message: str, root: Path) -> None:
@@ -143,4 +144,5 @@ def test_wrong_yaml_is_one_line(text: str, message: str, root: Path) -> None:
     ],
 )
 def test_ready_made(name: str, suites: str, root: Path) -> None:
-    assert " ".join(suite.name for suite in parse_suites([str(RECIPES / f"{name}.yaml")], root)) == suites
+    assert " ".join(suite.name for suite in parse_suites([name], root)) == suites
+    assert parse_suites([str(RECIPES / f"{name}.yaml")], root) == parse_suites([name], root)

@@ -54,6 +54,22 @@ def test_case_is_not_forced_on_other_letters(upper_processor: Wav2Vec2Processor)
     assert set(out_of_vocabulary([("u", "ßı")], upper_processor)) == {"ß", "ı"}
 
 
+@pytest.mark.parametrize(
+    ("characters", "text", "written"),
+    [
+        ("ΑΣ", "σας", "ΣΑΣ"),  # one capital for both forms of sigma
+        ("ασ", "σας", "σασ"),  # a vocabulary without the final form
+        ("αςσ", "σας", "σας"),
+        ("ABCÇIİ", "iı", "İI"),  # the capital of i has a dot where I is that of ı
+        ("ABCI", "i", "I"),
+        ("STRAẞE", "straße", "STRAẞE"),
+    ],
+)
+def test_other_forms_of_the_letters(characters: str, text: str, written: str) -> None:
+    processor = build_processor("".join(dict.fromkeys(characters)))
+    assert processor.tokenizer.decode(encode_labels(text, processor), group_tokens=False) == written
+
+
 def test_lower_case_vocabulary_refuses_upper_case(processor: Wav2Vec2Processor) -> None:
     assert out_of_vocabulary([("u", "Ab")], processor) == {"A": (1, "u")}
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pickle
+import unicodedata
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ needs_whisper = pytest.mark.skipif(not HAS_WHISPER, reason="needs the extra 'whi
 # Texts near what the steps look for: quotes, dashes, brackets, fillers, numbers, accents, other scripts.
 PIECES = (
     "it 's don't <unk> {NOISE} ( ) [x] uh, Um … .. / $ 3.5 1,000 twenty one oh "
-    "é e\u0301 ß İ ’ ‘ ´ ½ ² ٣ नमस्ते й \u200b - – a/b"
+    "é e\u0301 ß İ ’ ‘ ´ ½ ² ٣ नमस्ते й \u200b - – a/b "
+    "i \u0307 \u0323 \u0301 Į I ı Σ ς σ ασ' \u0e4d \u0e32 ำ ന \u0d4d \u200d \ufe0f \u0640 \u3164 \u20e3 ׳"
 )
 NEAR = st.lists(st.sampled_from(PIECES.split(" ")), max_size=12).flatmap(
     lambda words: st.sampled_from([" ".join(words), "".join(words)])
@@ -35,13 +37,20 @@ TEXT = st.one_of(st.text(), NEAR)
 STEP_TABLE = [
     ("collapse_whitespace", " a \t b\u00a0\n", "a b"),
     ("unify_apostrophes", "it’s it‘s itʼs it`s it´s it′s", "it's it's it's it's it's it's"),
+    ("unify_apostrophes", "ג׳ירפה Շ՚", "ג'ירפה Շ'"),
     ("drop_spacing_accents", "¨a¯ ^b é", "a b é"),
     ("compose", "ﬁne ＨＥ e\u0301", "fine HE é"),
     ("lower", "It’s STRASSE ß", "it’s strasse ß"),
+    ("lower", "İ I\u0307 I\u0323\u0307 Į\u0307 Ċ C\u0307", "i i i\u0323 į ċ c\u0307"),
+    ("lower_turkish", "ISPARTA İSTANBUL I\u0307zmir Şırnak", "ısparta istanbul izmir şırnak"),
+    ("unify_letters", "οδοσ ΣΑΣ σασ ςας σ ας' ας'α σ1", "οδος ΣΑΣ σας σας σ ας' ασ'α σ1"),
+    ("unify_letters", "น\u0e49\u0e4d\u0e32 ອ\u0ecd\u0eb2", "น\u0e49\u0e33 ອ\u0eb3"),
+    ("unify_letters", "അവന\u0d4d\u200d ত\u09cd\u200d i\u0307\u0301", "അവ\u0d7b \u09ce í"),
     ("dashes_to_spaces", "twenty-one—two−three", "twenty one two three"),
     ("split_joined_words", "well...yes and/or yes,no wait…what", "well yes and or yes no wait what"),
     ("split_joined_words", "u.s. 10:30 3,000 4:b a/4 e.g. a.b", "u.s. 10:30 3,000 4:b a/4 e.g. a.b"),
     ("drop_punctuation", "Wait, “what”?! it's fi\u00adne (no.)", "Wait what it's fine no"),
+    ("drop_punctuation", "a❤\ufe0fb 1\ufe0f\u20e3 c\u034fd س\u0640لام \u3164", "ab 1 cd سلام "),
     ("strip_quotes", "'hello' rock 'n' roll it's dogs'", "hello rock n roll it's dogs"),
     ("drop_accents", "José Søren Straße Việt e\u0301", "Jose Søren Straße Viet e"),
     ("drop_accents", "йод नमस्ते", "йод नमस्ते"),
@@ -83,6 +92,79 @@ NORMALIZER_TABLE = [
     ("lower+drop_punctuation", "A,  B.", "a b"),
 ]
 
+# What people write for one and the same text. Written as numbers where two rows of an editor would look the same.
+SAME_TABLE = [
+    ("Turkish capital İ", "İstanbul", "istanbul"),
+    ("Turkish capital İ, decomposed", "I\u0307stanbul", "istanbul"),
+    ("a dot that its own mark kept apart", "i\u200b\u0307", "i"),
+    ("Lithuanian dots", "i\u0307\u0301", "í"),
+    ("German capital ẞ", "STRAẞE", "straße"),
+    ("Greek final sigma in capitals", "ΟΔΟΣ", "οδός".replace("ό", "ο")),
+    ("Greek sigma of one form", "οδοσ", "οδος"),
+    ("Greek sigma before a removed sign", "ας»τι", "αστι"),
+    ("Greek sigma before a separating sign", "ας-τι", "ασ τι"),
+    ("Greek lunate sigma", "ϲαϲ", "σας"),
+    ("Cyrillic decomposed", "И\u0306", "й"),
+    ("Vietnamese decomposed", "Vie\u0323\u0302t", "việt"),
+    ("Vietnamese, marks in the other order", "Vie\u0302\u0323t", "việt"),
+    ("Devanagari nukta", "\u0958", "\u0915\u093c"),
+    ("Hangul decomposed", "\u1112\u1161\u11ab", "한"),
+    ("Hangul compatibility letters", "\u314e\u314f", "\u1112\u1161"),
+    ("Hangul filler", "가\u3164", "가"),
+    ("Thai am in two", "น\u0e49\u0e4d\u0e32", "น\u0e49\u0e33"),
+    ("Lao am in two", "ນ\u0ecd\u0eb2", "ນ\u0eb3"),
+    ("Malayalam chillu before Unicode 5.1", "അവന\u0d4d\u200d", "അവ\u0d7b"),
+    ("Bengali khanda ta before Unicode 4.1", "সৎ".replace("\u09ce", "ত\u09cd\u200d"), "সৎ"),
+    ("Devanagari joiners", "क\u094d\u200dष", "क\u094dष"),
+    ("Persian non-joiner", "می\u200cخواهم", "میخواهم"),
+    ("Arabic presentation forms", "\ufefb \ufeb3\ufefc\ufee1", "لا سلام"),
+    ("Arabic tatweel", "ســـلام", "سلام"),
+    ("Hebrew geresh", "ג׳ירפה", "ג'ירפה"),
+    ("Hebrew maqaf", "בית\u05beספר", "בית ספר"),
+    ("Armenian ligature", "\u0587", "եւ"),
+    ("Georgian capitals", "ᲗᲑᲘᲚᲘᲡᲘ", "თბილისი"),
+    ("full-width letters", "ＨＥＬＬＯ", "hello"),
+    ("half-width katakana", "ｶﾞ", "ガ"),
+    ("ligatures", "ﬁne ﬂy ﬀ", "fine fly ff"),
+    ("curly apostrophes", "don’t", "don't"),
+    ("full-width apostrophe", "don\uff07t", "don't"),
+    ("soft hyphen", "fine\u00adly", "finely"),
+    ("no-break spaces and hyphen", "a\u00a0b\u202fc\u2011d", "a b c d"),
+    ("byte order mark and word joiner", "\ufeffa\u2060b", "ab"),
+    ("grapheme joiner", "a\u034fb", "ab"),
+    ("an emoji and its selector are no word", "I ❤\ufe0f you", "i you"),
+    ("keycap", "1\ufe0f\u20e3", "1"),
+]
+# Spelling that differs, and stays different: what a language writes with a letter or mark of its own.
+DIFFERENT_TABLE = [
+    ("German ß is not ss", "Straße", "strasse"),
+    ("Turkish ı is not i", "ısı", "isi"),
+    ("an accent", "José", "jose"),
+    ("Cyrillic й is not и", "й", "и"),
+    ("Cyrillic ё is not е", "ё", "е"),
+    ("Hebrew niqqud", "שָׁלוֹם", "שלום"),
+    ("Arabic vowel marks", "كَتَبَ", "كتب"),
+    ("Devanagari vowel sign", "कि", "क"),
+    ("Malayalam chillu is not the letter with a virama", "അവ\u0d7b", "അവന\u0d4d"),
+    ("Japanese long vowel mark", "カー", "カ"),
+    ("dotted ċ", "ċ", "c"),
+]
+LABELS = [
+    ("German", "Straße", "straße"),
+    ("Greek", "Ο Άρης", "ο άρης"),
+    ("Thai", "น้ำ", "น\u0e49\u0e33"),
+    ("Vietnamese", "Việt", "vi\u1ec7t"),
+    ("Turkish", "ılık", "ılık"),
+    ("Hebrew", "שָׁלוֹם", "שָׁלוֹם"),
+]
+# Scripts in which every capital has one small letter. Not here: ß (in capitals SS), ı (I), letters with iota subscript.
+CASED = "".join(
+    chr(code)
+    for first, last in ((0x61, 0x17F), (0x3B1, 0x3CE), (0x430, 0x52F), (0x561, 0x586), (0x10D0, 0x10FA))
+    for code in range(first, last + 1)
+    if chr(code).isalpha() and chr(code) not in "ßıŉ"
+)
+
 
 @pytest.mark.parametrize(("step", "text", "expected"), STEP_TABLE)
 def test_step_table(step: str, text: str, expected: str) -> None:
@@ -98,6 +180,38 @@ def test_every_step_is_in_the_table() -> None:
 @pytest.mark.parametrize(("name", "text", "expected"), NORMALIZER_TABLE)
 def test_normalizer_table(name: str, text: str, expected: str) -> None:
     assert get_normalizer(name)(text) == expected
+
+
+@pytest.mark.parametrize("name", ["basic", "common_voice", "tedlium"])
+@pytest.mark.parametrize(("one", "other"), [pytest.param(*row[1:], id=row[0]) for row in SAME_TABLE])
+def test_the_same_text(name: str, one: str, other: str) -> None:
+    normalize = get_normalizer(name)
+    assert normalize(one) == normalize(other)
+    assert unicodedata.is_normalized("NFC", normalize(one))
+
+
+@pytest.mark.parametrize(("one", "other"), [pytest.param(*row[1:], id=row[0]) for row in DIFFERENT_TABLE])
+def test_another_spelling(one: str, other: str) -> None:
+    assert get_normalizer("basic")(one) != get_normalizer("basic")(other)
+
+
+@pytest.mark.parametrize(("text", "label"), [pytest.param(*row[1:], id=row[0]) for row in LABELS])
+def test_the_letters_of_a_language_are_what_is_trained_on(text: str, label: str) -> None:
+    assert get_normalizer("basic")(text) == label
+
+
+@settings(deadline=None, max_examples=200)
+@given(text=st.text(alphabet=CASED + " -'"))
+def test_capitals_make_no_difference(text: str) -> None:
+    normalize = get_normalizer("basic")
+    assert normalize(text.upper()) == normalize(text.lower()) == normalize(text)
+
+
+@settings(deadline=None, max_examples=200)
+@given(text=TEXT, form=st.sampled_from(["NFC", "NFD"]))
+def test_canonically_equal_texts_are_the_same(text: str, form: Any) -> None:
+    normalize = get_normalizer("basic")
+    assert normalize(unicodedata.normalize(form, text)) == normalize(text)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -158,13 +272,14 @@ def test_names_are_what_was_published_with_them() -> None:
     # A failure here means that WERs under this name no longer compare with earlier ones: choose a new name instead.
     assert {name: repr(normalizer) for name, normalizer in NORMALIZERS.items()} == {
         "none": "collapse_whitespace",
-        "basic": "unify_apostrophes+drop_spacing_accents+compose+unify_apostrophes+lower+dashes_to_spaces"
-        "+drop_punctuation+compose+strip_quotes+collapse_whitespace",
+        "basic": "unify_apostrophes+drop_spacing_accents+compose+unify_apostrophes+lower+unify_letters"
+        "+dashes_to_spaces+drop_punctuation+compose+unify_letters+strip_quotes+collapse_whitespace",
         "librispeech": "lower+collapse_whitespace",
-        "common_voice": "unify_apostrophes+drop_spacing_accents+compose+unify_apostrophes+lower+dashes_to_spaces"
-        "+split_joined_words+drop_punctuation+compose+strip_quotes+collapse_whitespace",
+        "common_voice": "unify_apostrophes+drop_spacing_accents+compose+unify_apostrophes+lower+unify_letters"
+        "+dashes_to_spaces+split_joined_words+drop_punctuation+compose+unify_letters+strip_quotes+collapse_whitespace",
         "tedlium": "unify_apostrophes+drop_markup+join_contractions+unify_apostrophes+drop_spacing_accents+compose"
-        "+unify_apostrophes+lower+dashes_to_spaces+drop_punctuation+compose+strip_quotes+collapse_whitespace",
+        "+unify_apostrophes+lower+unify_letters+dashes_to_spaces+drop_punctuation+compose+unify_letters+strip_quotes"
+        "+collapse_whitespace",
         "whisper_english": "whisper_english+collapse_whitespace",
         "whisper_basic": "whisper_basic+collapse_whitespace",
     }

@@ -58,7 +58,7 @@ def texts_with_lexicon(log_probs: np.ndarray, words: set[str]) -> dict[str, floa
 
 
 @settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 10_000), frames=st.integers(1, 5), weight=st.floats(0, 3), bonus=st.floats(-2, 2))
+@given(seed=st.integers(0, 10_000), frames=st.integers(0, 5), weight=st.floats(0, 3), bonus=st.floats(-2, 2))
 def test_lexicon_and_lm_give_the_literal_score(recogniser, lm_file, seed, frames, weight, bonus):
     logits = random_logits(seed, frames)
     config = DecoderConfig(**WIDE, lm=str(lm_file), lm_weight=weight, word_score=bonus)
@@ -138,3 +138,12 @@ def test_nan_is_refused(recogniser, lm):
     with pytest.raises(ModelError, match="not a number for 1 of 1"):
         decode(logits, [4])
     assert decode(logits, [1])
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.parametrize("with_lm", [False, True])
+def test_no_frames_are_an_empty_hypothesis(recogniser, lm, with_lm, processes):
+    config = DecoderConfig(kind="beam", lm=str(lm) if with_lm else None)
+    decoder = make_decoder(config, recogniser, lm.parent, processes=processes)
+    for logits, frames in ((torch.zeros(2, 0, 6), [0, 0]), (torch.full((2, 3, 6), float("nan")), [0, 0])):
+        assert [[hypothesis.text for hypothesis in found] for found in decoder(logits, frames)] == [[""], [""]]

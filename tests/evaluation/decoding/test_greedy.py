@@ -39,3 +39,8 @@ def test_close_logits_are_no_tie(recogniser):
     logits = torch.tensor([[[0.0, 0.0, 0.0, 1e-3, 1e-3 * (1 + 1e-6), 0.0]]]) + torch.tensor([0.0] * 5 + [0.0])
     [[best]] = greedy_decoder(recogniser)(logits, [1])
     assert best.text == "b"
+
+
+def test_no_frames_are_an_empty_hypothesis(recogniser):
+    found = greedy_decoder(recogniser)(torch.zeros(2, 0, 6), [0, 0])
+    assert [(best.text, best.score) for [best] in found] == [("", 0.0), ("", 0.0)]
