@@ -23,9 +23,10 @@ from audio_lottery.cli import run
 from audio_lottery.config import CorpusConfig, ModelConfig
 from audio_lottery.data.audio import SAMPLE_RATE, read_audio
 from audio_lottery.data.corpora.load import load_manifest
-from audio_lottery.data.text import build_processor
+from audio_lottery.models.characters import build_processor
 from audio_lottery.evaluation.transcribe import best_texts, transcribe
-from audio_lottery.models.ctc import Recogniser, load_recogniser
+from audio_lottery.models.load import load_backbone
+from audio_lottery.models.wav2vec2 import Wav2Vec2
 from audio_lottery.processes import make_accelerator
 
 
@@ -46,19 +47,19 @@ def main() -> None:
     corpus = CorpusConfig(options.corpus, options.split, options.path, options.utterances)
     manifest = load_manifest([corpus], Path())
     seconds = float(sum(manifest["duration"]))
-    recogniser = make_recogniser(options.model)
+    backbone = make_recogniser(options.model)
     accelerator = make_accelerator("no", None)
-    recogniser.model.eval().to(accelerator.device)
+    backbone.module.eval().to(accelerator.device)
     asr = pipeline(
         "automatic-speech-recognition",
-        model=recogniser.model,
-        tokenizer=recogniser.processor.tokenizer,
-        feature_extractor=recogniser.processor.feature_extractor,
+        model=backbone.module,
+        tokenizer=backbone.processor.tokenizer,
+        feature_extractor=backbone.processor.feature_extractor,
         device=accelerator.device,
     )
 
     def ours() -> list[str]:
-        return best_texts(transcribe(recogniser, manifest, accelerator, precision=options.precision))
+        return best_texts(transcribe(backbone, manifest, accelerator, precision=options.precision))
 
     def audio() -> Iterator[dict[str, Any]]:
         for row in manifest:
@@ -102,14 +103,14 @@ def main() -> None:
         options.json.write_text(json.dumps({"audio_seconds": seconds, "rows": rows}, indent=2) + "\n")
 
 
-def make_recogniser(model: str) -> Recogniser:
+def make_recogniser(model: str) -> Wav2Vec2:
     """A saved model, a preset, or wav2vec2-base with random weights."""
     if model != "base":
-        return load_recogniser(ModelConfig(init=model), seed=0)
+        return load_backbone(ModelConfig(init=model), seed=0)
     processor = build_processor(return_attention_mask=False)
     torch.manual_seed(0)
     network = Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=len(processor.tokenizer), pad_token_id=0))
-    return Recogniser(network, processor)
+    return Wav2Vec2(network, processor)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Speed of a pruned recogniser on a CPU: torch, ONNX Runtime, OpenVINO and audio_lottery, in turns, batch 1.
+"""Speed of a pruned backbone on a CPU: torch, ONNX Runtime, OpenVINO and audio_lottery, in turns, batch 1.
 
     python scripts/benchmark_inference.py --json rows.json --plot figure.svg      # wav2vec2-base shapes, random weights
     python scripts/benchmark_inference.py --seconds 10 --sparsities 0.9 0.95 --patterns unstructured 16x2

@@ -26,7 +26,7 @@ from audio_lottery.config import AugmentConfig, SuiteConfig
 from audio_lottery.data.audio import SAMPLE_RATE, probe
 from audio_lottery.data.batching import AudioTransform, Collator, SpeechDataset, make_loader, pack
 from audio_lottery.data.noise import audio_files, make_augmenter, make_condition, pink_noise
-from audio_lottery.data.text import build_processor
+from audio_lottery.models.characters import build_processor
 
 # Quartiles of the utterances of LibriSpeech's train-clean sets, in seconds: few short ones, most of 12 to 16.
 LENGTHS = ((0.0, 2.0), (0.25, 11.4), (0.5, 14.0), (0.75, 15.0), (1.0, 16.3))
@@ -119,7 +119,7 @@ def measure(
     """Load everything under every condition in turn; one row a condition."""
     durations = np.asarray(manifest["duration"])
     batches = pack(np.argsort(durations), durations, batch_seconds)
-    collator = Collator(build_processor())
+    collator = Collator(FeatureExtraction(build_processor().feature_extractor))
     factors: dict[str, list[tuple[float, float]]] = {name: [] for name in table}
     for repeat in range(repeats + 1):
         for name, transform in table.items():

@@ -11,10 +11,11 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.data.features import FeatureExtraction, input_lengths
-from audio_lottery.data.text import LabelEncoder, Vocabulary, min_ctc_frames
+from audio_lottery.data.text import Vocabulary
 from audio_lottery.errors import ModelError
 from audio_lottery.models import pretrained
 from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs
+from audio_lottery.models.characters import CharacterVocabulary, min_frames
 from audio_lottery.models.checkpoint import OpenedCheckpoint
 from audio_lottery.models.loss import ctc_loss
 from audio_lottery.models.padding import PaddingTrial, output_frames, shortest_audio, try_padding
@@ -54,7 +55,7 @@ class CtcBackbone(Backbone):
         tokenizer = self.processor.tokenizer
         if getattr(tokenizer, "word_delimiter_token", None) is None and hasattr(tokenizer, "backend_tokenizer"):
             return PieceVocabulary(tokenizer)
-        return LabelEncoder.from_processor(self.processor)
+        return CharacterVocabulary.from_processor(self.processor)
 
     @cached_property
     def features(self) -> FeatureExtraction:
@@ -92,7 +93,7 @@ class CtcBackbone(Backbone):
 
     def can_align(self, labels: Sequence[int], samples: int) -> bool:
         """CTC needs a frame for every label, and a blank between equal neighbours."""
-        return min_ctc_frames(labels) <= int(self.frames(torch.tensor(samples)))
+        return min_frames(labels) <= int(self.frames(torch.tensor(samples)))
 
     def logits(self, inputs: Inputs, samples: Tensor) -> Tensor:
         """[batch, frames, outputs]; arguments as in `loss`."""

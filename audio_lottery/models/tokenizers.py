@@ -7,9 +7,9 @@ from typing import Any, Literal
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import ParakeetTokenizer
 
-from audio_lottery.data.text import PAD_TOKEN, UNKNOWN_TOKEN
 from audio_lottery.data.text.characters import show
 from audio_lottery.errors import ConfigError, TextError
+from audio_lottery.models.characters import PAD_TOKEN, UNKNOWN_TOKEN
 
 Kind = Literal["bpe", "unigram"]
 

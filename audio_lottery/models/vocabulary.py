@@ -10,8 +10,8 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig, 
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.data.audio import SAMPLE_RATE
-from audio_lottery.data.text import build_processor
 from audio_lottery.errors import ModelError, reading
+from audio_lottery.models.characters import build_processor
 from audio_lottery.models.checkpoint import TOKENIZER_NAMES
 
 logger = logging.getLogger(__name__)

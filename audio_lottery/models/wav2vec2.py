@@ -7,8 +7,8 @@ from torch import Tensor
 from transformers import MODEL_FOR_CTC_MAPPING, PreTrainedConfig
 
 from audio_lottery.config import ModelConfig, SpecAugmentConfig
-from audio_lottery.data.text import build_processor
 from audio_lottery.models.base import Inputs, Masking
+from audio_lottery.models.characters import build_processor
 from audio_lottery.models.ctc import CtcBackbone
 from audio_lottery.models.vocabulary import set_fields
 

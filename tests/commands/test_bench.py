@@ -12,7 +12,7 @@ from audio_lottery import pruning
 from audio_lottery.commands import bench, compress
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ConfigError, ModelError
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.models.load import load_backbone
 from tests.conftest import TINY_MODEL
 
 FIELDS = ["runtime", "precision", "pattern", "sparsity", "audio_seconds", "median_s", "min_s", "max_s"]
@@ -33,10 +33,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sparse_model(tmp_path: Path) -> Path:
-    """A folder with a recogniser of which a fifth of the prunable weights is left."""
-    recogniser = load_recogniser(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed=0)
-    pruning.apply(pruning.prune(recogniser.model, 0.2), recogniser.model)
-    recogniser.save(tmp_path / "ticket")
+    """A folder with a backbone of which a fifth of the prunable weights is left."""
+    backbone = load_backbone(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed=0)
+    pruning.apply(pruning.prune(backbone.module, 0.2), backbone.module)
+    backbone.save(tmp_path / "ticket")
     return tmp_path / "ticket"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from audio_lottery.commands.compress import main
 from audio_lottery.errors import ConfigError, ModelError
-from audio_lottery.models.ctc import load_folder
+from audio_lottery.models.load import load_folder
 from audio_lottery.sparse.format import FILE, load
 from tests.sparse.format.conftest import tiny_recogniser
 
@@ -57,10 +57,10 @@ def test_wer_before_and_after(checkpoint, tiny_corpus, tmp_path, capsys, how):
 
 
 def test_a_dense_model_is_told_that_there_is_nothing_to_gain(tmp_path, capsys):
-    recogniser = tiny_recogniser(density=1.0)
-    for parameter in recogniser.model.parameters():  # biases start as zeros
+    backbone = tiny_recogniser(density=1.0)
+    for parameter in backbone.module.parameters():  # biases start as zeros
         parameter.data.add_(0.1)
-    recogniser.save(tmp_path / "dense")
+    backbone.save(tmp_path / "dense")
     main([str(tmp_path / "dense"), str(tmp_path / "out")])
     assert "no tensor has enough zeros to gain from positions and values" in capsys.readouterr().out
 
@@ -85,9 +85,9 @@ def test_models_that_are_none(checkpoint, tmp_path):
     with pytest.raises(ModelError, match="cannot be loaded"):
         main([str(tmp_path / "nothing"), str(tmp_path / "out")])
     encoder = tmp_path / "encoder"
-    recogniser = tiny_recogniser()
-    recogniser.model.wav2vec2.save_pretrained(encoder)
-    recogniser.processor.save_pretrained(encoder)
+    backbone = tiny_recogniser()
+    backbone.module.wav2vec2.save_pretrained(encoder)
+    backbone.processor.save_pretrained(encoder)
     with pytest.raises(ModelError, match="is Wav2Vec2Model, not a CTC model"):
         main([str(encoder), str(tmp_path / "out")])
     with pytest.raises(ModelError, match="exists and is not an earlier"):

@@ -25,9 +25,9 @@ def renamed(tmp_path_factory):
 def bare(tmp_path_factory):
     """An encoder with a tokenizer."""
     folder = tmp_path_factory.mktemp("bare")
-    recogniser = tiny_recogniser()
-    recogniser.model.wav2vec2.save_pretrained(folder)
-    recogniser.processor.save_pretrained(folder)
+    backbone = tiny_recogniser()
+    backbone.module.wav2vec2.save_pretrained(folder)
+    backbone.processor.save_pretrained(folder)
     return folder
 
 

@@ -8,7 +8,7 @@ import transformers
 from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.data.batching import Collator
 from audio_lottery.data.features import FeatureExtraction
-from audio_lottery.data.text import build_processor
+from audio_lottery.models.characters import build_processor
 
 AUDIO = [
     np.random.default_rng(seconds).normal(0.1 * seconds, 0.05 * seconds, 16_000 * seconds).astype(np.float32)
@@ -18,10 +18,10 @@ AUDIO = [
 
 def collate(processor, labels=((3, 4), (5,), ())) -> dict:
     items = [
-        {"id": str(index), "audio": audio, "labels": list(ids)}
+        {"id": str(index), "audio": audio, "labels": list(ids), "epoch": 0}
         for index, (audio, ids) in enumerate(zip(AUDIO, labels, strict=True))
     ]
-    return Collator(processor)(items)
+    return Collator(FeatureExtraction(processor.feature_extractor))(items)
 
 
 @pytest.mark.parametrize("mask", [True, False])

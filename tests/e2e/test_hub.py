@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from audio_lottery.config import ModelConfig
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.models.load import load_backbone
 from tests.conftest import TINY_MODEL, tiny_settings
 from tests.e2e.conftest import environment
 
@@ -24,7 +24,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def hub(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
     """A server with one model repository. Yields its address, the folder it serves and the paths it was asked for."""
     folder = tmp_path / "served"
-    load_recogniser(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed=8).save(folder)
+    load_backbone(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed=8).save(folder)
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):

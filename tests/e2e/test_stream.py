@@ -8,7 +8,7 @@ from datasets import Audio, Dataset, Features, Value
 from audio_lottery import cli
 from audio_lottery.config import ModelConfig
 from audio_lottery.data.corpora.jsonl import read
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.models.load import load_backbone
 from tests.conftest import TINY_MODEL
 
 
@@ -31,8 +31,8 @@ def parquet(tiny_corpus, tmp_path):
 
 def test_streamed_and_kept_give_the_same_numbers(parquet, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("AUDIO_LOTTERY_CACHE", str(tmp_path / "cache"))
-    recogniser = load_recogniser(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL | {"initializer_range": 0.5}), 4)
-    recogniser.save(tmp_path / "model")
+    backbone = load_backbone(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL | {"initializer_range": 0.5}), 4)
+    backbone.save(tmp_path / "model")
     corpus = json.dumps([{"corpus": "hub", "path": str(parquet), "split": "test"}])
     results = {}
     for name, extra in {"kept": [], "streamed": ["--stream"]}.items():
@@ -45,7 +45,7 @@ def test_streamed_and_kept_give_the_same_numbers(parquet, tmp_path, monkeypatch,
 
 
 def test_only_hub_corpora_stream(tiny_corpus, tmp_path, capsys):
-    load_recogniser(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), 4).save(tmp_path / "model")
+    load_backbone(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), 4).save(tmp_path / "model")
     corpus = json.dumps([{"corpus": "jsonl", "path": str(tiny_corpus), "split": "test"}])
     assert cli.main(["evaluate", str(tmp_path / "model"), "--data.test", corpus, "--stream"]) == 2
     assert "jsonl test cannot be streamed" in capsys.readouterr().err

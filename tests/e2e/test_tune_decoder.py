@@ -11,7 +11,7 @@ import yaml
 pytest.importorskip("flashlight.lib.text")
 
 from audio_lottery.config import ModelConfig
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.models.load import load_backbone
 from audio_lottery.settings import parse_config
 from tests.conftest import TINY_MODEL, WORDS, tiny_settings, write_jsonl_corpus
 
@@ -39,7 +39,7 @@ ARPA = "\n".join(
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    load_recogniser(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed=3).save(folder)
+    load_backbone(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed=3).save(folder)
     return folder
 
 

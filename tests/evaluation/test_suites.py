@@ -8,12 +8,12 @@ from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Ve
 
 from audio_lottery.config import CorpusConfig, EvaluationConfig, ModelConfig, SuiteConfig
 from audio_lottery.data.corpora.load import load_manifest
-from audio_lottery.data.text import build_processor
+from audio_lottery.models.characters import build_processor
 from audio_lottery.errors import AudioError, ModelError
 from audio_lottery.evaluation.forward import read_ahead
 from audio_lottery.evaluation.suites import join, measure, run_suite, transcribe_suite
 from audio_lottery.evaluation.transcribe import best_texts, transcribe
-from audio_lottery.models.ctc import Recogniser, load_folder, load_recogniser
+from audio_lottery.models.ctc import Wav2Vec2, load_folder, load_backbone
 from audio_lottery.processes import make_accelerator
 from tests.conftest import TINY_MODEL
 
@@ -21,7 +21,7 @@ from tests.conftest import TINY_MODEL
 LOUD = TINY_MODEL | {"initializer_range": 0.5}
 
 
-def mel_recogniser() -> Recogniser:
+def mel_recogniser() -> Wav2Vec2:
     """A tiny Wav2Vec2-BERT, which takes mel features."""
     processor = Wav2Vec2Processor(
         feature_extractor=SeamlessM4TFeatureExtractor(), tokenizer=build_processor().tokenizer
@@ -35,7 +35,7 @@ def mel_recogniser() -> Recogniser:
         initializer_range=0.5,
         pad_token_id=0,
     )
-    return Recogniser(Wav2Vec2BertForCTC(config), processor)
+    return Wav2Vec2(Wav2Vec2BertForCTC(config), processor)
 
 
 @pytest.fixture(scope="module")
@@ -44,48 +44,48 @@ def test_set(tiny_corpus):
 
 
 @pytest.fixture(scope="module", params=["layer", "group", "mel"])
-def recogniser(request):
+def backbone(request):
     if request.param == "mel":
         return mel_recogniser()
     overrides = LOUD | {"feat_extract_norm": request.param, "conv_bias": request.param == "layer"}
-    return load_recogniser(ModelConfig(init="w2v2-mini", overrides=overrides), seed=4)
+    return load_backbone(ModelConfig(init="w2v2-mini", overrides=overrides), seed=4)
 
 
-def test_hypotheses_do_not_depend_on_batch_size_or_order(recogniser, test_set):
+def test_hypotheses_do_not_depend_on_batch_size_or_order(backbone, test_set):
     accelerator = make_accelerator("no", None)
-    one_by_one = best_texts(transcribe(recogniser, test_set, accelerator, max_batch_seconds=0.1))
+    one_by_one = best_texts(transcribe(backbone, test_set, accelerator, max_batch_seconds=0.1))
     assert len(set(one_by_one)) > 1, "the model must say something for this test to mean anything"
-    assert best_texts(transcribe(recogniser, test_set, accelerator, max_batch_seconds=100)) == one_by_one
+    assert best_texts(transcribe(backbone, test_set, accelerator, max_batch_seconds=100)) == one_by_one
     backwards = test_set.select(range(len(test_set) - 1, -1, -1))
-    assert best_texts(transcribe(recogniser, backwards, accelerator, max_batch_seconds=3)) == one_by_one[::-1]
+    assert best_texts(transcribe(backbone, backwards, accelerator, max_batch_seconds=3)) == one_by_one[::-1]
 
 
 def test_a_model_on_mel_features_is_evaluated_from_its_folder(test_set, tmp_path):
-    recogniser = mel_recogniser()
-    recogniser.save(tmp_path / "model")
+    backbone = mel_recogniser()
+    backbone.save(tmp_path / "model")
     loaded = load_folder(tmp_path / "model")
     accelerator = make_accelerator("no", None)
-    assert transcribe(loaded, test_set, accelerator) == transcribe(recogniser, test_set, accelerator)
+    assert transcribe(loaded, test_set, accelerator) == transcribe(backbone, test_set, accelerator)
     with pytest.raises(ModelError, match="mel features"):
         loaded.frames(16_000)
 
 
 def test_bf16_changes_scores_and_little_else(test_set):
-    recogniser = load_recogniser(ModelConfig(init="w2v2-mini", overrides=LOUD), seed=4)
+    backbone = load_backbone(ModelConfig(init="w2v2-mini", overrides=LOUD), seed=4)
     accelerator = make_accelerator("no", None)
-    exact = transcribe(recogniser, test_set, accelerator)
-    rounded = transcribe(recogniser, test_set, accelerator, precision="bf16")
+    exact = transcribe(backbone, test_set, accelerator)
+    rounded = transcribe(backbone, test_set, accelerator, precision="bf16")
     for (one,), (other,) in zip(exact, rounded, strict=True):
         assert one.score != other.score
         assert other.score == pytest.approx(one.score, rel=0.1)
 
 
 @pytest.mark.parametrize("condition", [SuiteConfig("clean"), SuiteConfig("pink10", "pink", 10.0)])
-def test_result_and_transcripts(recogniser, test_set, tmp_path, condition):
+def test_result_and_transcripts(backbone, test_set, tmp_path, condition):
     config = EvaluationConfig(bootstrap=100)
     accelerator = make_accelerator("no", None)
     result, transcripts = run_suite(
-        recogniser, test_set, condition, accelerator, config, normalizer="basic", root=tmp_path
+        backbone, test_set, condition, accelerator, config, normalizer="basic", root=tmp_path
     )
     assert result["utterances"] == 8
     assert result["audio_seconds"] == pytest.approx(sum(test_set["duration"]))
@@ -95,7 +95,7 @@ def test_result_and_transcripts(recogniser, test_set, tmp_path, condition):
     assert result["wer_interval"][0] <= result["wer"] <= result["wer_interval"][1]
     assert (result["snr_db"], result["decoder"], result["normalizer"]) == (condition.snr_db, "greedy", "basic")
     assert json.loads(json.dumps(result)) == result
-    again, _ = run_suite(recogniser, test_set, condition, accelerator, config, normalizer="basic", root=tmp_path)
+    again, _ = run_suite(backbone, test_set, condition, accelerator, config, normalizer="basic", root=tmp_path)
     assert again == result
     transcripts.write(tmp_path / "out" / "suite.tsv")
     lines = [line.split("\t") for line in (tmp_path / "out" / "suite.tsv").read_text().splitlines()]
@@ -104,11 +104,11 @@ def test_result_and_transcripts(recogniser, test_set, tmp_path, condition):
 
 
 def test_a_set_in_windows_measures_as_the_whole(test_set, tmp_path):
-    recogniser = load_recogniser(ModelConfig(init="w2v2-mini", overrides=LOUD), seed=4)
+    backbone = load_backbone(ModelConfig(init="w2v2-mini", overrides=LOUD), seed=4)
     accelerator, config, suite = make_accelerator("no", None), EvaluationConfig(), SuiteConfig("n", "white", 5.0)
-    whole, _ = run_suite(recogniser, test_set, suite, accelerator, config, normalizer="none", root=tmp_path)
+    whole, _ = run_suite(backbone, test_set, suite, accelerator, config, normalizer="none", root=tmp_path)
     windows = [
-        transcribe_suite(recogniser, test_set.select(rows), suite, accelerator, config, root=tmp_path)
+        transcribe_suite(backbone, test_set.select(rows), suite, accelerator, config, root=tmp_path)
         for rows in (range(3), range(3, 8))
     ]
     assert measure(join(windows), suite, config, "none") == whole | {
@@ -117,12 +117,12 @@ def test_a_set_in_windows_measures_as_the_whole(test_set, tmp_path):
 
 
 def test_an_utterance_that_is_too_long_is_named(test_set, tmp_path):
-    recogniser = load_recogniser(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed=4)
+    backbone = load_backbone(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed=4)
     longest = test_set[int(np.argmax(test_set["duration"]))]
     config = EvaluationConfig(max_utterance_seconds=0.7)
     with pytest.raises(ModelError, match=f"'{longest['id']}' lasts"):
         run_suite(
-            recogniser,
+            backbone,
             test_set,
             SuiteConfig("clean"),
             make_accelerator("no", None),

@@ -7,8 +7,9 @@ import pytest
 import transformers
 from transformers import MODEL_FOR_CTC_MAPPING, AutoConfig, AutoModelForCTC, Wav2Vec2Processor, set_seed
 
-from audio_lottery.data.text import build_processor
-from audio_lottery.models.ctc import Recogniser
+from audio_lottery.models.characters import build_processor
+from audio_lottery.models.ctc import CtcBackbone
+from audio_lottery.models.load import FAMILIES
 
 # Loud weights: the outputs of a random model say something only where its layers are not too shy.
 _ENCODER = {
@@ -60,7 +61,7 @@ class Architecture:
     def id(self) -> str:
         return "-".join([self.name, *(f"{key}={value}" for key, value in (self.config | self.settings).items())])
 
-    def recogniser(self) -> Recogniser:
+    def backbone(self) -> CtcBackbone:
         """The same weights every time."""
         text = build_processor()
         common = {"vocab_size": len(text.tokenizer), "pad_token_id": 0}
@@ -76,7 +77,8 @@ class Architecture:
         set_seed(0)
         model = AutoModelForCTC.from_config(AutoConfig.for_model(self.name, **fields))
         extractor = getattr(transformers, self.extractor)(**self.settings)
-        return Recogniser(model, Wav2Vec2Processor(feature_extractor=extractor, tokenizer=text.tokenizer))
+        family = next(family for family in FAMILIES.values() if family.claims(model.config))
+        return family(model, Wav2Vec2Processor(feature_extractor=extractor, tokenizer=text.tokenizer))
 
 
 def _waveform(name: str, *, exact: bool, shortest: int = 400, **config: Any) -> list[Architecture]:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from audio_lottery.config import ModelConfig
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.models.load import load_backbone
 from tests.conftest import TINY_MODEL
 
 TINY = ModelConfig(init="w2v2-mini", overrides=TINY_MODEL)
@@ -14,7 +14,7 @@ TINY = ModelConfig(init="w2v2-mini", overrides=TINY_MODEL)
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    load_recogniser(TINY, seed=3).save(folder)
+    load_backbone(TINY, seed=3).save(folder)
     return folder
 
 

@@ -12,7 +12,7 @@ from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError
-from audio_lottery.models.ctc import load_folder, load_recogniser, load_trained
+from audio_lottery.models.ctc import load_folder, load_backbone, load_trained
 
 LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 377607901\n"
 SHARD = "model-0000{}-of-00002.safetensors"
@@ -247,7 +247,7 @@ def test_a_damaged_checkpoint_is_one_line(folder, damage, line):
 @pytest.mark.parametrize("change", [shard, pickle_weights, reweight(dict)])
 def test_whole_checkpoints_of_other_forms_load_bit_for_bit(saved, folder, change):
     change(folder)
-    original, loaded = (load_folder(place).model.state_dict() for place in (saved, folder))
+    original, loaded = (load_folder(place).module.state_dict() for place in (saved, folder))
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in original.items())
 
 
@@ -330,34 +330,34 @@ def test_weights_that_would_be_random_or_left_out_are_named(folder, damage, line
 def test_the_mask_embedding_may_be_missing_or_too_much(saved, folder, change):
     """It takes part in training alone."""
     change(folder)
-    original, loaded = (load_folder(place).model.state_dict() for place in (saved, folder))
+    original, loaded = (load_folder(place).module.state_dict() for place in (saved, folder))
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in original.items() if "masked" not in name)
 
 
 def test_weights_outside_the_model_are_of_no_matter(saved, folder):
     """The quantizer of a pretraining checkpoint."""
     reweight(lambda weights: weights | {"quantizer.codevectors": torch.ones(2, 2)})(folder)
-    original, loaded = (load_folder(place).model.state_dict() for place in (saved, folder))
+    original, loaded = (load_folder(place).module.state_dict() for place in (saved, folder))
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in original.items())
 
 
 @pytest.mark.parametrize("encoder_class", [Wav2Vec2Model, Wav2Vec2ForPreTraining])
 def test_an_output_layer_is_drawn_only_for_a_training(saved, tmp_path, encoder_class):
-    recogniser = load_folder(saved)
-    encoder_class(recogniser.model.config).save_pretrained(tmp_path)
-    recogniser.processor.save_pretrained(tmp_path)
+    backbone = load_folder(saved)
+    encoder_class(backbone.module.config).save_pretrained(tmp_path)
+    backbone.processor.save_pretrained(tmp_path)
     source = ModelConfig(init=str(tmp_path))
     line = f"is {encoder_class.__name__}, not a CTC model: its output layer would be random; fine-tune it first$"
-    for load in (load_trained, lambda source: load_recogniser(source, 0)):
+    for load in (load_trained, lambda source: load_backbone(source, 0)):
         with pytest.raises(ModelError, match=line):
             load(source)
-    assert load_recogniser(source, 0, new_head=True).model.lm_head.weight.shape == (30, 32)
+    assert load_backbone(source, 0, new_head=True).model.lm_head.weight.shape == (30, 32)
 
 
 def test_a_lost_output_layer_is_told_when_it_is_drawn(folder, caplog):
     reweight(rename_head)(folder)
-    recogniser = load_recogniser(ModelConfig(init=str(folder)), 0, new_head=True)
-    assert recogniser.model.lm_head.weight.shape == (30, 32)
+    backbone = load_backbone(ModelConfig(init=str(folder)), 0, new_head=True)
+    assert backbone.module.lm_head.weight.shape == (30, 32)
     assert caplog.messages[-1].startswith(str(folder))
     assert len(caplog.records) == 1
     assert "lacks an output layer (lm_head.bias, lm_head.weight): it is drawn at random" in caplog.text
@@ -365,7 +365,7 @@ def test_a_lost_output_layer_is_told_when_it_is_drawn(folder, caplog):
 
 def test_layers_may_be_left_out_on_purpose(folder):
     config = ModelConfig(init=str(folder), overrides={"num_hidden_layers": 0})
-    assert len(load_recogniser(config, 0).model.wav2vec2.encoder.layers) == 0
+    assert len(load_backbone(config, 0).model.wav2vec2.encoder.layers) == 0
 
 
 OVERRIDES = {
@@ -381,7 +381,7 @@ OVERRIDES = {
 @pytest.mark.parametrize(("overrides", "line"), OVERRIDES.values(), ids=OVERRIDES)
 def test_wrong_overrides_are_one_line(saved, init, overrides, line):
     with pytest.raises(ModelError, match=pattern(line)):
-        load_recogniser(ModelConfig(init=str(saved) if init == "saved" else init, overrides=overrides), 0)
+        load_backbone(ModelConfig(init=str(saved) if init == "saved" else init, overrides=overrides), 0)
 
 
 @pytest.mark.parametrize("attention", ["flash_attention_2", "no_such"])
@@ -389,4 +389,4 @@ def test_an_attention_that_is_not_there_is_one_line(saved, attention):
     with pytest.raises(
         ModelError, match=rf"model\.attention '{attention}' cannot be .*; it must be one that Wav2Vec2F"
     ):
-        load_recogniser(ModelConfig(init=str(saved), attention=attention), 0)
+        load_backbone(ModelConfig(init=str(saved), attention=attention), 0)

@@ -6,9 +6,9 @@ from safetensors.torch import load_file, save_file
 from transformers import MODEL_FOR_CTC_MAPPING, MODEL_FOR_PRETRAINING_MAPPING, MODEL_MAPPING
 
 from audio_lottery.config import ModelConfig
-from audio_lottery.data.text import build_processor
+from audio_lottery.models.characters import build_processor
 from audio_lottery.errors import ModelError
-from audio_lottery.models.ctc import load_recogniser, load_trained
+from audio_lottery.models.ctc import load_backbone, load_trained
 from tests.models.families import FAMILIES, feature_extractor, tiny_config
 
 # The encoder of these is a model of its own type, which transformers puts under no new output layer.
@@ -33,12 +33,12 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def logits(recogniser):
-    """Of half a second of noise that goes through the recogniser's own feature extractor."""
+def logits(backbone):
+    """Of half a second of noise that goes through the backbone's own feature extractor."""
     audio = torch.randn(8000, generator=torch.Generator().manual_seed(0)).numpy()
-    inputs = recogniser.processor.feature_extractor([audio], sampling_rate=16_000, return_tensors="pt")
+    inputs = backbone.processor.feature_extractor([audio], sampling_rate=16_000, return_tensors="pt")
     with torch.no_grad():
-        return recogniser.model.eval()(**inputs).logits
+        return backbone.module.eval()(**inputs).logits
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -46,10 +46,10 @@ def test_a_ctc_model_loads_bit_for_bit(family, tmp_path):
     model = ctc_model(family)
     source = save(model, family, tmp_path)
     build_processor("abcdefghijklmnopqrstuvwxyz'").tokenizer.save_pretrained(tmp_path)
-    recogniser = load_trained(source)
-    assert same(model.state_dict(), recogniser.model.state_dict())
-    assert recogniser.blank == 0
-    assert logits(recogniser).shape[-1] == 30
+    backbone = load_trained(source)
+    assert same(model.state_dict(), backbone.module.state_dict())
+    assert backbone.blank == 0
+    assert logits(backbone).shape[-1] == 30
 
 
 @pytest.mark.parametrize("family", ENCODERS)
@@ -59,7 +59,7 @@ def test_a_bare_encoder_gets_a_seeded_output_layer(family, tmp_path):
     source = save(encoder, family, tmp_path / "encoder")
     with pytest.raises(ModelError, match=r"not a CTC model: its output layer would be random; fine-tune it first$"):
         load_trained(source)
-    first, again, other = (load_recogniser(source, seed, new_head=True) for seed in (1, 1, 2))
+    first, again, other = (load_backbone(source, seed, new_head=True) for seed in (1, 1, 2))
     assert same(first.model.state_dict(), again.model.state_dict())
     assert not same(first.model.state_dict(), other.model.state_dict())
     assert same(encoder.state_dict(), getattr(first.model, first.model.base_model_prefix).state_dict())
@@ -75,16 +75,16 @@ def test_the_encoder_of_a_composed_model_is_refused_by_its_type(family, tmp_path
     source = save(ctc_model(family).encoder, family, tmp_path)
     line = rf"is a model of type {family.removesuffix('_ctc')}_encoder, which transformers has no CTC model for"
     with pytest.raises(ModelError, match=line):
-        load_recogniser(source, 0, new_head=True)
+        load_backbone(source, 0, new_head=True)
 
 
 @pytest.mark.parametrize("family", PRETRAINED)
 def test_a_pretrained_model_gives_its_encoder(family, tmp_path):
     config = tiny_config(family)
     pretrained = MODEL_FOR_PRETRAINING_MAPPING[type(config)](config)
-    recogniser = load_recogniser(save(pretrained, family, tmp_path), 0, new_head=True)
-    prefix = recogniser.model.base_model_prefix
-    assert same(getattr(pretrained, prefix).state_dict(), getattr(recogniser.model, prefix).state_dict())
+    backbone = load_backbone(save(pretrained, family, tmp_path), 0, new_head=True)
+    prefix = backbone.module.base_model_prefix
+    assert same(getattr(pretrained, prefix).state_dict(), getattr(backbone.module, prefix).state_dict())
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "granite_speech5_ctc"])
@@ -92,9 +92,9 @@ def test_the_output_layer_is_drawn_anew_when_asked(family, tmp_path):
     model = ctc_model(family)
     source = save(model, family, tmp_path / "model")
     with pytest.raises(ModelError, match="is a CTC model without a tokenizer"):
-        load_recogniser(source, 0, new_head=True)
+        load_backbone(source, 0, new_head=True)
     source.reset_head = True
-    first, other = (load_recogniser(source, seed).model.state_dict() for seed in (1, 2))
+    first, other = (load_backbone(source, seed).model.state_dict() for seed in (1, 2))
     differ = {name for name, tensor in first.items() if not torch.equal(tensor, other[name])}
     assert differ in ({"lm_head.weight"}, {"ctc_head.weight"}, {"ctc_head.weight", "ctc_head.bias"})
     assert all(torch.equal(t, first[name]) for name, t in model.state_dict().items() if "_head" not in name)
@@ -104,7 +104,7 @@ def test_an_output_layer_that_is_also_inside_the_encoder_is_not_drawn_anew(tmp_p
     source = save(ctc_model("granite_speech5_ctc"), "granite_speech5_ctc", tmp_path)
     source.reset_head = True
     with pytest.raises(ModelError, match=r"do not fit .*: encoder\.out\.bias has shape \[30\], and \[7\] in"):
-        load_recogniser(source, 0)
+        load_backbone(source, 0)
 
 
 OLD_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}

@@ -10,7 +10,7 @@ from transformers import Wav2Vec2FeatureExtractor
 from audio_lottery.config import ModelConfig
 from audio_lottery.data.features import FeatureExtraction
 from audio_lottery.errors import ModelError
-from audio_lottery.models.ctc import Recogniser, load_recogniser
+from audio_lottery.models.load import load_backbone
 from audio_lottery.models.padding import shortest_audio
 from tests.conftest import TINY_MODEL
 from tests.models.architectures import ARCHITECTURES, INSTALLED, every_architecture
@@ -29,36 +29,36 @@ def test_the_table_has_every_architecture_of_the_installed_transformers():
 
 @every_architecture
 def test_the_trial_of_every_architecture(row):
-    recogniser = row.recogniser()
-    assert (recogniser.pads_exactly, recogniser.shortest) == (row.exact, row.shortest)
+    backbone = row.backbone()
+    assert (backbone.pads_exactly, backbone.shortest) == (row.exact, row.shortest)
 
 
 # the adapter of Wav2Vec2 draws from numpy's generator in evaluation too
 @pytest.mark.parametrize("config", [{"do_stable_layer_norm": True}, {"add_adapter": True}])
 def test_nothing_is_left_changed(config):
-    recogniser = row_of("wav2vec2", **config).recogniser()
-    model = recogniser.model.train()
+    backbone = row_of("wav2vec2", **config).backbone()
+    model = backbone.module.train()
     model.wav2vec2.feature_extractor.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     generators = (torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate())
-    tried = recogniser.padding
+    tried = backbone.padding
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), generators[0])
     assert np.random.get_state()[1].tolist() == generators[1]
     assert random.getstate() == generators[2]
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert recogniser.padding is tried, "tried once"
+    assert backbone.padding is tried, "tried once"
     torch.manual_seed(1)
-    assert Recogniser(model, recogniser.processor).padding == tried
+    assert type(backbone)(model, backbone.processor).padding == tried
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan")])
 def test_outputs_that_show_nothing_prove_nothing(value):
-    recogniser = load_recogniser(TINY, seed=0)
-    torch.nn.init.constant_(recogniser.model.lm_head.weight, value)
-    assert not recogniser.pads_exactly
+    backbone = load_backbone(TINY, seed=0)
+    torch.nn.init.constant_(backbone.module.lm_head.weight, value)
+    assert not backbone.pads_exactly
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_outputs_that_show_nothing_prove_nothing(value):
     ],
 )
 def test_modules_that_remember_a_pass_are_found(name, config, keeps):
-    assert row_of(name, **config).recogniser().padding.keeps_state == keeps
+    assert row_of(name, **config).backbone().padding.keeps_state == keeps
 
 
 @pytest.mark.parametrize(
@@ -84,17 +84,17 @@ def test_modules_that_remember_a_pass_are_found(name, config, keeps):
 def test_frames_of_few_samples(name, frames):
     if name not in INSTALLED:
         pytest.skip(f"this transformers has no {name}")
-    recogniser = row_of(name).recogniser()
-    assert {samples: recogniser.frames(samples) for samples in frames} == frames
-    assert recogniser.frame_counts(torch.tensor(list(frames))).tolist() == list(frames.values())
+    backbone = row_of(name).backbone()
+    assert {samples: int(backbone.frames(torch.tensor(samples))) for samples in frames} == frames
+    assert backbone.frames(torch.tensor(list(frames))).tolist() == list(frames.values())
 
 
 def test_a_model_that_gives_nothing_for_a_second_is_refused():
-    recogniser = load_recogniser(
+    backbone = load_backbone(
         ModelConfig(init="w2v2-mini", overrides=TINY_MODEL | {"conv_kernel": [16_001, 10, 8, 4]}), seed=0
     )
     with pytest.raises(ModelError, match=r"Wav2Vec2ForCTC and Wav2Vec2FeatureExtractor give no output for a second"):
-        recogniser.frames(16_000)
+        backbone.frames(torch.tensor(16_000))
 
 
 def test_an_extractor_that_gives_nan_is_refused():
@@ -103,7 +103,7 @@ def test_an_extractor_that_gives_nan_is_refused():
             features = super().__call__(*args, **kwargs)
             return features | {"input_values": features["input_values"] * float("nan")}
 
-    model = load_recogniser(TINY, seed=0).model
+    model = load_backbone(TINY, seed=0).module
     with pytest.raises(ModelError, match="Broken give no output"):
         shortest_audio(model, FeatureExtraction(Broken()))
 
@@ -112,10 +112,10 @@ def test_an_extractor_that_gives_nan_is_refused():
 @pytest.mark.parametrize("norm", ["layer", "group"])
 def test_the_trial_runs_in_the_models_own_precision(dtype, norm):
     overrides = TINY_MODEL | {"feat_extract_norm": norm, "conv_bias": norm == "layer"}
-    recogniser = load_recogniser(ModelConfig(init="w2v2-mini", overrides=overrides), seed=0)
-    recogniser.model.to(dtype)
+    backbone = load_backbone(ModelConfig(init="w2v2-mini", overrides=overrides), seed=0)
+    backbone.module.to(dtype)
     if norm == "group":
-        assert not recogniser.pads_exactly
+        assert not backbone.pads_exactly
     elif dtype == torch.float64:
-        assert recogniser.pads_exactly  # rounding in half precision may or may not look like a leak
-    assert recogniser.model.dtype == dtype
+        assert backbone.pads_exactly  # rounding in half precision may or may not look like a leak
+    assert backbone.module.dtype == dtype

@@ -12,7 +12,7 @@ from transformers import AutoConfig, ParakeetTokenizer, PreTrainedTokenizerFast
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError
 from audio_lottery.evaluation.decoding import greedy_decoder
-from audio_lottery.models.ctc import load_recogniser, load_trained
+from audio_lottery.models.ctc import load_backbone, load_trained
 from audio_lottery.models.vocabulary import settle_outputs
 from tests.models.test_checkpoint import pattern, remove, reweight, update
 
@@ -53,18 +53,18 @@ KNOWN = {
 
 @pytest.mark.parametrize(("tokens", "names", "trained", "blank"), KNOWN.values(), ids=KNOWN)
 def test_the_blank_is_known_and_never_written(folder, tmp_path, tokens, names, trained, blank):
-    recogniser = load_trained(ModelConfig(init=vocabulary(folder, tokens, names, trained)))
-    assert recogniser.blank == recogniser.model.config.pad_token_id == blank
-    assert recogniser.model.config.vocab_size == 30
+    backbone = load_trained(ModelConfig(init=vocabulary(folder, tokens, names, trained)))
+    assert backbone.blank == backbone.module.config.pad_token_id == blank
+    assert backbone.module.config.vocab_size == 30
     for index in range(30):
         frames = torch.tensor([[tokens["a"], blank, tokens["b"], index, blank, tokens["c"], tokens["c"]]])
         logits = torch.nn.functional.one_hot(frames, 30).float()
-        text = greedy_decoder(recogniser)(logits, [7])[0][0].text
+        text = greedy_decoder(backbone)(logits, [7])[0][0].text
         assert text.startswith("ab")
         assert text.endswith("c")
         assert "PAD" not in text
         assert "blank" not in text
-    recogniser.save(tmp_path / "again")
+    backbone.save(tmp_path / "again")
     assert load_trained(ModelConfig(init=str(tmp_path / "again"))).blank == blank
 
 
@@ -116,15 +116,15 @@ def test_a_tokenizer_that_does_not_fit_is_one_line(folder, tokens, names, traine
 
 def test_outputs_without_a_token_are_told(folder, caplog):
     tokens = {token: index for token, index in BLOG.items() if index != 5}
-    recogniser = load_trained(ModelConfig(init=vocabulary(folder, tokens, NAMES)))
+    backbone = load_trained(ModelConfig(init=vocabulary(folder, tokens, NAMES)))
     assert "has no token for 1 of the model's 30 outputs (0 to 29), the first is 5: they read as [UNK]" in caplog.text
-    assert recogniser.processor.decode([1, 5, 2]) == "a[UNK]b"
+    assert backbone.processor.decode([1, 5, 2]) == "a[UNK]b"
 
 
 @pytest.mark.parametrize("names", [NAMES, {}])
 def test_overrides_say_which_blank_it_is_before_a_training(folder, names):
     init = vocabulary(folder, BLOG, names, pad_token_id=0)
-    assert load_recogniser(ModelConfig(init=init, overrides={"pad_token_id": 29}), 0).blank == 29
+    assert load_backbone(ModelConfig(init=init, overrides={"pad_token_id": 29}), 0).blank == 29
 
 
 CTC_WITHOUT_TOKENIZER = (
@@ -133,7 +133,7 @@ CTC_WITHOUT_TOKENIZER = (
 )
 
 
-@pytest.mark.parametrize("load", [load_trained, lambda source: load_recogniser(source, 0, new_head=True)])
+@pytest.mark.parametrize("load", [load_trained, lambda source: load_backbone(source, 0, new_head=True)])
 @pytest.mark.parametrize("head", [True, False])
 def test_outputs_without_a_meaning_are_an_error(folder, load, head):
     remove("vocab.json", "tokenizer_config.json")(folder)
@@ -146,16 +146,16 @@ def test_outputs_without_a_meaning_are_an_error(folder, load, head):
 @pytest.mark.parametrize("change", [{"reset_head": True}, {"random_init": True}])
 def test_a_new_output_layer_means_the_characters(folder, change):
     remove("vocab.json", "tokenizer_config.json")(folder)
-    recogniser = load_recogniser(ModelConfig(init=str(folder), characters="abc", **change), 0)
-    assert recogniser.model.lm_head.weight.shape == (6, 32)
-    assert recogniser.processor.tokenizer.get_vocab().keys() == {"<pad>", "<unk>", "|", "a", "b", "c"}
+    backbone = load_backbone(ModelConfig(init=str(folder), characters="abc", **change), 0)
+    assert backbone.module.lm_head.weight.shape == (6, 32)
+    assert backbone.processor.tokenizer.get_vocab().keys() == {"<pad>", "<unk>", "|", "a", "b", "c"}
 
 
 def bare(folder, tokens, names):
     reweight(lambda weights: {n: t for n, t in weights.items() if not n.startswith("lm_head")})(folder)
     vocabulary(folder, tokens, names, pad_token_id=0)
     update("config.json", architectures=["Wav2Vec2ForPreTraining"], vocab_size=32)(folder)
-    return load_recogniser(ModelConfig(init=str(folder)), 0, new_head=True)
+    return load_backbone(ModelConfig(init=str(folder)), 0, new_head=True)
 
 
 # vocabulary, names, outputs, blank of the new layer
@@ -169,11 +169,11 @@ NEW = {
 
 @pytest.mark.parametrize(("tokens", "names", "outputs", "blank"), NEW.values(), ids=NEW)
 def test_a_new_layer_has_an_output_for_every_token(folder, tmp_path, tokens, names, outputs, blank):
-    recogniser = bare(folder, tokens, names)
-    assert recogniser.model.lm_head.weight.shape == (outputs, 32)
-    assert max(recogniser.processor.tokenizer.get_vocab().values()) == outputs - 1
-    assert recogniser.blank == recogniser.model.config.pad_token_id == blank
-    recogniser.save(tmp_path / "again")
+    backbone = bare(folder, tokens, names)
+    assert backbone.module.lm_head.weight.shape == (outputs, 32)
+    assert max(backbone.processor.tokenizer.get_vocab().values()) == outputs - 1
+    assert backbone.blank == backbone.module.config.pad_token_id == blank
+    backbone.save(tmp_path / "again")
     assert load_trained(ModelConfig(init=str(tmp_path / "again"))).blank == blank
 
 
@@ -211,6 +211,6 @@ def test_a_vocabulary_of_many_languages_is_that_of_the_named_one(folder):
     """As facebook/mms-1b-all has it: tokens of other languages may have ids of this one's."""
     other = {"[PAD]": 0, "[UNK]": 1, "|": 2, "ch": 3, "á": 4}
     init = vocabulary(folder, {"eng": BLOG, "ces": other}, NAMES | {"target_lang": "eng"})
-    recogniser = load_trained(ModelConfig(init=init))
-    assert recogniser.blank == 29
-    assert recogniser.processor.decode([3, 3, 29, 4]) == "cd"
+    backbone = load_trained(ModelConfig(init=init))
+    assert backbone.blank == 29
+    assert backbone.processor.decode([3, 3, 29, 4]) == "cd"

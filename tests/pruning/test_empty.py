@@ -34,7 +34,7 @@ SHAPES = [(0, 8), (8, 0), (0, 0), (0,), (4, 0, 3), (0, 4, 3)]
 EMPTY = ["first.weight", "none.weight", "last.weight"]
 
 
-class Recogniser(nn.Module):
+class Wav2Vec2(nn.Module):
     """Empty layers first, between and last, where allocations look for the first convolution and the last layer."""
 
     def __init__(self, empty: bool) -> None:
@@ -53,7 +53,7 @@ class Recogniser(nn.Module):
 def pair() -> tuple[nn.Module, nn.Module]:
     """The same weights with and without empty layers."""
     torch.manual_seed(0)
-    model, without = Recogniser(True), Recogniser(False)
+    model, without = Wav2Vec2(True), Wav2Vec2(False)
     without.load_state_dict(model.state_dict(), strict=False)
     return model, without
 

@@ -30,7 +30,7 @@ PATTERNS = {
 CONVOLUTIONS = {"channels": (0.6, 0.4)}
 
 
-class Recogniser(nn.Module):
+class Wav2Vec2(nn.Module):
     """Every prunable kind, with a one-weight layer and scales that differ between layers."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Recogniser(nn.Module):
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
     torch.manual_seed(0)
-    built = Recogniser()
+    built = Wav2Vec2()
     with torch.no_grad():
         built.linear.weight *= 0.05  # a global ranking would empty it at low densities
         built.tiny.weight.fill_(1e-6)
@@ -231,7 +231,7 @@ def test_a_score_of_ones_own(model):
 
 
 def test_half_precision_models(model):
-    half = Recogniser().to(torch.bfloat16)
+    half = Wav2Vec2().to(torch.bfloat16)
     assert prune(half, 0.3) == prune(half.float(), 0.3)
     assert prune(half.double(), 0.3) == prune(half.float(), 0.3)
 
@@ -294,7 +294,7 @@ def test_what_the_mask_so_far_does_not_allow_is_refused(model):
 
 @pytest.mark.parametrize("settings_", [{}, {"score": "lamp"}, {"pattern": "block:1x4"}, {"score": "random"}])
 def test_nan_weights_are_named(settings_):
-    broken = Recogniser()
+    broken = Wav2Vec2()
     with torch.no_grad():
         broken.linear.weight[3, 4] = float("nan")
     with pytest.raises(MaskError, match=r"'linear\.weight' has weights .*NaN or infinite; the model .* diverged"):

@@ -45,7 +45,7 @@ class Block(nn.Module):
         return self._orig_mod(self.module(x))
 
 
-class Recogniser(nn.Module):
+class Wav2Vec2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(6, 6), Block())
@@ -58,16 +58,16 @@ class Recogniser(nn.Module):
 NAMES = ["encoder.0.weight", "encoder.1.module.weight", "encoder.1._orig_mod.weight"]
 
 
-def build() -> Recogniser:
+def build() -> Wav2Vec2:
     torch.manual_seed(0)
-    return Recogniser()
+    return Wav2Vec2()
 
 
 def compiled(model: nn.Module) -> nn.Module:
     return torch.compile(model, backend="eager")
 
 
-def inside(model: Recogniser, wrap: Callable[[nn.Module], nn.Module]) -> Recogniser:
+def inside(model: Wav2Vec2, wrap: Callable[[nn.Module], nn.Module]) -> Wav2Vec2:
     """Parts of the model are wrapped, and parts of those parts."""
     model.encoder[1].module = wrap(model.encoder[1].module)
     model.encoder[1] = wrap(model.encoder[1])
@@ -75,7 +75,7 @@ def inside(model: Recogniser, wrap: Callable[[nn.Module], nn.Module]) -> Recogni
     return model
 
 
-def sharded(model: Recogniser) -> nn.Module:
+def sharded(model: Wav2Vec2) -> nn.Module:
     for part in (model.encoder[1], model.lm_head, model):
         fully_shard(part)
     return model
@@ -101,7 +101,7 @@ class FakeTuner(Holder):
     """Stands for what PEFT puts between its model and the one that is adapted."""
 
 
-WRAPPERS: dict[str, Callable[[Recogniser], nn.Module]] = {
+WRAPPERS: dict[str, Callable[[Wav2Vec2], nn.Module]] = {
     "compiled": compiled,
     "compiled inside": lambda model: inside(model, compiled),
     "compiled inside and outside": lambda model: compiled(inside(model, compiled)),

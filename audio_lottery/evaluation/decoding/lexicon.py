@@ -7,9 +7,9 @@ from pathlib import Path
 
 from transformers import Wav2Vec2Processor
 
-from audio_lottery.data.text import LabelEncoder
 from audio_lottery.data.text.characters import show
 from audio_lottery.errors import TextError
+from audio_lottery.models.characters import CharacterVocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,10 @@ class Speller:
         Raises:
             ModelError: the tokenizer is no character-level CTC tokenizer.
         """
-        ids = dict(LabelEncoder.from_processor(processor).ids)  # lower case for an upper-case vocabulary is in there
+        # lower case for an upper-case vocabulary is in there
+        ids = dict(CharacterVocabulary.from_processor(processor).ids)
+            CharacterVocabulary.from_processor(processor).ids
+        )  # lower case for an upper-case vocabulary is in there
         delimiter = ids.pop(" ")
         tokenizer = processor.tokenizer
         characters = {index: token for token, index in tokenizer.get_vocab().items() if ids.get(token) == index}

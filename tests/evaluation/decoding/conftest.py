@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from audio_lottery.data.text import build_processor
+from audio_lottery.models.characters import build_processor
 
 # Ids: 0 blank, 1 <unk>, 2 |, 3 a, 4 b, 5 c
 CHARACTERS = "abc"
@@ -57,8 +57,8 @@ def label_probabilities(log_probs: np.ndarray, blank: int = 0) -> dict[tuple[int
 
 
 @pytest.fixture(scope="session")
-def recogniser():
-    """What decoders read of a recogniser, without a network."""
+def backbone():
+    """What decoders read of a backbone, without a network."""
     return SimpleNamespace(processor=build_processor(CHARACTERS), blank=0)
 
 

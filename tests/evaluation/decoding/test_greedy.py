@@ -20,27 +20,27 @@ def one_hot(path: list[int], characters: int = 6) -> torch.Tensor:
         ([3, 3, 3, 3, 3, 3, 3], 0, ""),
     ],
 )
-def test_best_path(recogniser, path, frames, text):
-    [[best]] = greedy_decoder(recogniser)(one_hot(path).unsqueeze(0), [frames])
+def test_best_path(backbone, path, frames, text):
+    [[best]] = greedy_decoder(backbone)(one_hot(path).unsqueeze(0), [frames])
     assert best.text == text
 
 
-def test_score_is_the_log_probability_of_the_best_path(recogniser):
+def test_score_is_the_log_probability_of_the_best_path(backbone):
     logits = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))
-    found = greedy_decoder(recogniser)(logits, [5, 3])
+    found = greedy_decoder(backbone)(logits, [5, 3])
     log_probs = torch.log_softmax(logits, -1)
     for row, (count, [best]) in enumerate(zip([5, 3], found, strict=True)):
         assert best.score == pytest.approx(sum(float(log_probs[row, t].max()) for t in range(count)), rel=1e-5)
         assert (best.acoustic, best.lm) == (best.score, 0.0)
 
 
-def test_close_logits_are_no_tie(recogniser):
+def test_close_logits_are_no_tie(backbone):
     """In float32, log_softmax rounds these two to the same value."""
     logits = torch.tensor([[[0.0, 0.0, 0.0, 1e-3, 1e-3 * (1 + 1e-6), 0.0]]]) + torch.tensor([0.0] * 5 + [0.0])
-    [[best]] = greedy_decoder(recogniser)(logits, [1])
+    [[best]] = greedy_decoder(backbone)(logits, [1])
     assert best.text == "b"
 
 
-def test_no_frames_are_an_empty_hypothesis(recogniser):
-    found = greedy_decoder(recogniser)(torch.zeros(2, 0, 6), [0, 0])
+def test_no_frames_are_an_empty_hypothesis(backbone):
+    found = greedy_decoder(backbone)(torch.zeros(2, 0, 6), [0, 0])
     assert [(best.text, best.score) for [best] in found] == [("", 0.0), ("", 0.0)]

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("flashlight.lib.text")
 
 from audio_lottery.config import DecoderConfig
-from audio_lottery.data.text import build_processor
+from audio_lottery.models.characters import build_processor
 from audio_lottery.errors import ConfigError, TextError
 from audio_lottery.evaluation.decoding import load_search
 from audio_lottery.evaluation.decoding.lexicon import Entry, Speller, read_lexicon, spell_words
@@ -96,8 +96,8 @@ def test_lexicon_that_is_not_utf8(tmp_path):
 
 
 def search(root, **settings):
-    recogniser = SimpleNamespace(processor=build_processor("abc"), blank=0)
-    return load_search(DecoderConfig(kind="beam", **settings), recogniser, root)
+    backbone = SimpleNamespace(processor=build_processor("abc"), blank=0)
+    return load_search(DecoderConfig(kind="beam", **settings), backbone, root)
 
 
 def test_lexicon_in_another_spelling_than_the_language_model(tmp_path, lm, caplog):

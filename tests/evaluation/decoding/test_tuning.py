@@ -39,8 +39,8 @@ def test_log_probs_are_kept_bit_for_bit_in_the_order_of_the_rows(utterances):
     assert keep_log_probs([]) == []
 
 
-def test_every_point_is_the_wer_of_that_search(recogniser, lm, utterances):
-    search = load_search(DecoderConfig(kind="beam", lm=lm.name, nbest=3), recogniser, lm.parent)
+def test_every_point_is_the_wer_of_that_search(backbone, lm, utterances):
+    search = load_search(DecoderConfig(kind="beam", lm=lm.name, nbest=3), backbone, lm.parent)
     texts = ["ab a", "cab", "a", "", "ab ab cab", "a cab", "ab", "cab cab", "a a a", "a", "ab"]
     references = References([f"u{row}" for row in range(len(texts))], texts, "none")
     points = tune(search, utterances, references, [0.5, 2.0], [-1.0, 1.0], processes=2)
@@ -58,8 +58,8 @@ def test_every_point_is_the_wer_of_that_search(recogniser, lm, utterances):
     assert len({point.wer for point in points}) > 1
 
 
-def test_a_single_pair_is_not_refined(recogniser, lm, utterances):
-    search = load_search(DecoderConfig(kind="beam", lm=lm.name), recogniser, lm.parent)
+def test_a_single_pair_is_not_refined(backbone, lm, utterances):
+    search = load_search(DecoderConfig(kind="beam", lm=lm.name), backbone, lm.parent)
     references = References([f"u{row}" for row in range(len(FRAMES))], ["ab"] * len(FRAMES), "none")
     [point] = tune(search, utterances, references, [1.0], [0.0], processes=1)
     assert (point.lm_weight, point.word_score) == (1.0, 0.0)

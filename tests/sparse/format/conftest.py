@@ -1,10 +1,10 @@
-"""A pruned recogniser of 30 k parameters, and the folder it is saved as."""
+"""A pruned backbone of 30 k parameters, and the folder it is saved as."""
 
 import pytest
 import torch
 
 from audio_lottery.config import ModelConfig
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.models.load import load_backbone
 from audio_lottery.pruning import apply, find_scope, prune
 from audio_lottery.sparse import format as sparse_format
 from tests.conftest import TINY_MODEL
@@ -12,24 +12,24 @@ from tests.conftest import TINY_MODEL
 
 def tiny_recogniser(seed=3, density=0.1):
     """w2v2-mini made tiny, pruned to ``density``."""
-    recogniser = load_recogniser(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed)
-    names = find_scope(recogniser.model).names
+    backbone = load_backbone(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed)
+    names = find_scope(backbone.module).names
     assert names
-    apply(prune(recogniser.model, density), recogniser.model)
-    return recogniser
+    apply(prune(backbone.module, density), backbone.module)
+    return backbone
 
 
 @pytest.fixture(scope="module")
-def recogniser():
+def backbone():
     """Not to be changed."""
     return tiny_recogniser()
 
 
 @pytest.fixture(scope="module")
-def saved(recogniser, tmp_path_factory):
+def saved(backbone, tmp_path_factory):
     """(what `save` returned, the folder), exact."""
     folder = tmp_path_factory.mktemp("sparse") / "model"
-    return sparse_format.save(recogniser.model, folder, processor=recogniser.processor), folder
+    return sparse_format.save(backbone.module, folder, processor=backbone.processor), folder
 
 
 def equal(one, other):

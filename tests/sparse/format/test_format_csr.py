@@ -11,9 +11,9 @@ from tests.sparse.format.conftest import equal, tiny_recogniser
 
 
 @pytest.mark.parametrize("layout", ["csr", "csc"])
-def test_scipy_reads_the_weights(recogniser, tmp_path, layout):
-    names = export_csr(recogniser.model, tmp_path / "export", layout)
-    state = recogniser.model.state_dict()
+def test_scipy_reads_the_weights(backbone, tmp_path, layout):
+    names = export_csr(backbone.module, tmp_path / "export", layout)
+    state = backbone.module.state_dict()
     assert len(names) > 5
     for name in names:
         matrix = scipy.sparse.load_npz(tmp_path / "export" / f"{name}.npz")
@@ -36,11 +36,11 @@ def test_a_round_trip_keeps_every_bit(tmp_path, layout, dtype):
     )
 
 
-def test_a_saved_folder_can_be_exported(saved, recogniser, tmp_path):
+def test_a_saved_folder_can_be_exported(saved, backbone, tmp_path):
     export_csr(saved[1], tmp_path / "export")
-    assert equal(read_csr(tmp_path / "export"), recogniser.model.state_dict())
+    assert equal(read_csr(tmp_path / "export"), backbone.module.state_dict())
     export_csr(saved[1], tmp_path / "export", "csc")
-    assert equal(read_csr(tmp_path / "export"), recogniser.model.state_dict())
+    assert equal(read_csr(tmp_path / "export"), backbone.module.state_dict())
 
 
 def test_mistakes(saved, tmp_path):

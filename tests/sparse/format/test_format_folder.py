@@ -12,7 +12,7 @@ from transformers import AutoModelForCTC, Wav2Vec2Model, pipeline
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError, StorageError
 from audio_lottery.models.checkpoint import SPARSE_NAME
-from audio_lottery.models.ctc import load_folder, load_recogniser
+from audio_lottery.models.ctc import load_folder, load_backbone
 from audio_lottery.sparse import format as sparse_format
 from audio_lottery.sparse.format import container, load, read, save
 from tests.sparse.format.conftest import equal, tiny_recogniser
@@ -38,40 +38,40 @@ def folder(saved, tmp_path):
     return copied
 
 
-def test_a_round_trip_keeps_every_bit(recogniser, saved):
+def test_a_round_trip_keeps_every_bit(backbone, saved):
     model = load(saved[1])
-    assert type(model) is type(recogniser.model)
+    assert type(model) is type(backbone.module)
     assert not model.training
-    assert equal(model.state_dict(), recogniser.model.state_dict())
-    assert equal(read(saved[1]), recogniser.model.state_dict())
-    assert equal(read(saved[1] / sparse_format.FILE), recogniser.model.state_dict())
+    assert equal(model.state_dict(), backbone.module.state_dict())
+    assert equal(read(saved[1]), backbone.module.state_dict())
+    assert equal(read(saved[1] / sparse_format.FILE), backbone.module.state_dict())
     audio = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(model(audio).logits, copy.deepcopy(recogniser.model).eval()(audio).logits)
+        assert torch.equal(model(audio).logits, copy.deepcopy(backbone.module).eval()(audio).logits)
 
 
 @pytest.mark.parametrize("values", ["bf16", "fp16", "int8"])
-def test_rounded_values_say_so_and_load_as_rounded(recogniser, tmp_path, values):
-    report = save(recogniser.model, tmp_path / "out", values=values)
-    lossy = {name for name, t in recogniser.model.state_dict().items() if sum(size > 1 for size in t.shape) > 1}
+def test_rounded_values_say_so_and_load_as_rounded(backbone, tmp_path, values):
+    report = save(backbone.module, tmp_path / "out", values=values)
+    lossy = {name for name, t in backbone.module.state_dict().items() if sum(size > 1 for size in t.shape) > 1}
     assert set(report.lossy) == lossy
     model = load(tmp_path / "out")
     assert equal(model.state_dict(), read(tmp_path / "out"))
-    kept = recogniser.model.state_dict()
+    kept = backbone.module.state_dict()
     assert all(torch.equal(t, kept[name]) for name, t in model.state_dict().items() if name not in lossy)
     again = save(model, tmp_path / "again")
     assert not again.lossy
     assert equal(load(tmp_path / "again").state_dict(), model.state_dict())
 
 
-def test_the_report_adds_up(recogniser, saved):
+def test_the_report_adds_up(backbone, saved):
     report, folder = saved
     assert report.path == folder / sparse_format.FILE
     assert report.bytes == report.path.stat().st_size
-    assert report.dense_bytes == sum(t.nbytes for t in recogniser.model.state_dict().values())
-    assert [row.name for row in report.rows] == list(recogniser.model.state_dict())
+    assert report.dense_bytes == sum(t.nbytes for t in backbone.module.state_dict().values())
+    assert [row.name for row in report.rows] == list(backbone.module.state_dict())
     for row in report.rows:
-        tensor = recogniser.model.state_dict()[row.name]
+        tensor = backbone.module.state_dict()[row.name]
         assert row.kept == (tensor.numel() if row.coding == "dense" else int(torch.count_nonzero(tensor)))
         assert row.weights == tensor.numel()
     stored = sum(row.position_bytes + row.value_bytes for row in report.rows)
@@ -88,27 +88,27 @@ def test_its_name_is_known_where_its_code_is_not_loaded():
     assert SPARSE_NAME == sparse_format.FILE
 
 
-def test_load_recogniser_reads_it(recogniser, saved):
+def test_load_backbone_reads_it(backbone, saved):
     loaded = load_folder(saved[1])
-    assert equal(loaded.model.state_dict(), recogniser.model.state_dict())
-    assert loaded.processor.tokenizer.get_vocab() == recogniser.processor.tokenizer.get_vocab()
+    assert equal(loaded.model.state_dict(), backbone.module.state_dict())
+    assert loaded.processor.tokenizer.get_vocab() == backbone.processor.tokenizer.get_vocab()
 
 
-def test_load_recogniser_can_draw_a_new_head(saved, recogniser):
+def test_load_backbone_can_draw_a_new_head(saved, backbone):
     config = ModelConfig(init=str(saved[1]), reset_head=True)
-    first, again, other = (load_recogniser(config, seed).model.state_dict() for seed in (1, 1, 2))
+    first, again, other = (load_backbone(config, seed).model.state_dict() for seed in (1, 1, 2))
     assert equal(first, again)
     assert not torch.equal(first[HEAD], other[HEAD])
-    assert not torch.equal(first[HEAD], recogniser.model.state_dict()[HEAD])
+    assert not torch.equal(first[HEAD], backbone.module.state_dict()[HEAD])
     encoder = {name for name in first if not name.startswith("lm_head")}
-    assert all(torch.equal(first[name], recogniser.model.state_dict()[name]) for name in encoder)
+    assert all(torch.equal(first[name], backbone.module.state_dict()[name]) for name in encoder)
 
 
 @pytest.mark.parametrize("options", [{}, {"variant": "sparse"}, {"use_safetensors": True}])
 @pytest.mark.parametrize("values", ["fp32", "int8"])
-def test_plain_from_pretrained_fails(recogniser, tmp_path, values, options):
+def test_plain_from_pretrained_fails(backbone, tmp_path, values, options):
     """With variant="sparse" transformers does find the file: the shapes must refuse it, not the name alone."""
-    save(recogniser.model, tmp_path / "out", values=values, processor=recogniser.processor)
+    save(backbone.module, tmp_path / "out", values=values, processor=backbone.processor)
     with pytest.raises((OSError, RuntimeError), match=r"no file named model|mismatched_sizes|size mismatch"):
         AutoModelForCTC.from_pretrained(tmp_path / "out", **options)
 
@@ -159,12 +159,12 @@ def test_tied_weights_are_stored_once(tmp_path):
     assert equal(load(tmp_path / "tied").state_dict(), model.state_dict())
 
 
-def test_a_bare_encoder_is_loaded_and_gets_a_seeded_head(recogniser, tmp_path):
-    encoder = Wav2Vec2Model(recogniser.model.config)
-    encoder.load_state_dict(recogniser.model.wav2vec2.state_dict())
-    save(encoder, tmp_path / "encoder", processor=recogniser.processor)
+def test_a_bare_encoder_is_loaded_and_gets_a_seeded_head(backbone, tmp_path):
+    encoder = Wav2Vec2Model(backbone.module.config)
+    encoder.load_state_dict(backbone.module.wav2vec2.state_dict())
+    save(encoder, tmp_path / "encoder", processor=backbone.processor)
     assert equal(load(tmp_path / "encoder").state_dict(), encoder.state_dict())
-    loaded = load_recogniser(ModelConfig(init=str(tmp_path / "encoder")), seed=1, new_head=True).model
+    loaded = load_backbone(ModelConfig(init=str(tmp_path / "encoder")), seed=1, new_head=True).model
     assert equal(loaded.wav2vec2.state_dict(), encoder.state_dict())
 
 
@@ -234,35 +234,35 @@ def test_an_architecture_that_transformers_lacks(folder):
         load(folder)
 
 
-def test_only_an_earlier_sparse_folder_is_replaced(recogniser, tmp_path):
+def test_only_an_earlier_sparse_folder_is_replaced(backbone, tmp_path):
     target = tmp_path / "out"
     target.mkdir()
-    save(recogniser.model, target)
+    save(backbone.module, target)
     first = (target / sparse_format.FILE).read_bytes()
-    save(recogniser.model, target, values="fp16")
+    save(backbone.module, target, values="fp16")
     assert (target / sparse_format.FILE).read_bytes() != first
     precious = tmp_path / "thesis"
     precious.mkdir()
     (precious / "thesis.tex").write_text("precious")
     for occupied in (precious, precious / "thesis.tex"):
         with pytest.raises(ModelError, match="exists and is not an earlier"):
-            save(recogniser.model, occupied)
+            save(backbone.module, occupied)
     assert (precious / "thesis.tex").read_text() == "precious"
 
 
-def test_a_failed_save_leaves_nothing(recogniser, tmp_path):
-    model = copy.deepcopy(recogniser.model)
+def test_a_failed_save_leaves_nothing(backbone, tmp_path):
+    model = copy.deepcopy(backbone.module)
     model.lm_head.weight.data[0, 0] = 1e6
     with pytest.raises(ModelError, match=r"'lm_head\.weight' has weights up to 1e\+06"):
         save(model, tmp_path / "out", values="fp16")
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
-        save(recogniser.model, tmp_path / "file" / "out")
+        save(backbone.module, tmp_path / "file" / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_pruning_that_is_still_a_parametrisation_is_refused(recogniser, tmp_path):
-    model = copy.deepcopy(recogniser.model)
+def test_pruning_that_is_still_a_parametrisation_is_refused(backbone, tmp_path):
+    model = copy.deepcopy(backbone.module)
     torch_prune.l1_unstructured(model.lm_head, "weight", 0.5)
     with pytest.raises(ModelError, match=r"'lm_head\.weight_orig' is pruned by torch\.nn\.utils\.prune"):
         save(model, tmp_path / "out")

@@ -17,11 +17,11 @@ import sys
 from safetensors.torch import save_file
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.models.load import load_backbone
 from audio_lottery.sparse.format import load
 for name, model in {{
     "load": lambda: load("{REPO}", revision="{COMMIT}"),
-    "recogniser": lambda: load_recogniser(ModelConfig(init="{REPO}"), seed=0).model,
+    "backbone": lambda: load_backbone(ModelConfig(init="{REPO}"), seed=0).model,
 }}.items():
     save_file(dict(model().state_dict()), sys.argv[1] + "/" + name)
 try:
@@ -67,7 +67,7 @@ def test_a_hub_id_loads_like_a_folder(saved, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "'someone/else' is no folder, and the Hub does not give it" in result.stdout
     expected = read(saved[1])
-    for name in ("load", "recogniser"):
+    for name in ("load", "backbone"):
         served = load_file(tmp_path / name)
         assert served.keys() == expected.keys()
         assert all(served[key].numpy().tobytes() == t.numpy().tobytes() for key, t in expected.items())

@@ -1,24 +1,86 @@
-"""From normalised text to CTC labels.
+"""Character vocabularies: the processor that a model is built with, and characters as labels.
 
 Nothing here ever emits ``<unk>``: a character that the vocabulary cannot write is the user's decision, so it is
 reported and never hidden.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+
+from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.data.text.characters import show
-from audio_lottery.data.text.vocabulary import Vocabulary
-from audio_lottery.errors import ModelError, TextError
+from audio_lottery.data.text.vocabulary import REMEDY
+from audio_lottery.errors import ConfigError, ModelError, TextError
 
-if TYPE_CHECKING:
-    from transformers import Wav2Vec2Processor
+DEFAULT_CHARACTERS = "abcdefghijklmnopqrstuvwxyz'"
+
+PAD_TOKEN = "<pad>"
+UNKNOWN_TOKEN = "<unk>"
+WORD_DELIMITER = "|"
+
+
+def build_processor(
+    characters: str = DEFAULT_CHARACTERS, *, do_normalize: bool = True, return_attention_mask: bool = True
+) -> Wav2Vec2Processor:
+    """A character-level CTC processor: ids 0 ``<pad>`` (the CTC blank), 1 ``<unk>``, 2 ``|``, then ``characters``.
+
+    Ids follow the order of ``characters`` alone, so the same setting always builds the same vocabulary.
+
+    Args:
+        characters: the characters the model can write, without the space (``|`` stands for it).
+        do_normalize: scale every utterance to zero mean and unit variance.
+        return_attention_mask: as the model's feature encoder wants it (``feat_extract_norm="layer"`` does).
+
+    Raises:
+        ConfigError: ``characters`` is empty, repeats a character, or holds white space or ``|``.
+    """
+    _check_characters(characters)
+    tokens = [PAD_TOKEN, UNKNOWN_TOKEN, WORD_DELIMITER, *characters]
+    # The tokenizer reads its vocabulary from a file only, at once, and writes its own copy in save_pretrained.
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary = Path(folder) / "vocab.json"
+        vocabulary.write_text(json.dumps({token: index for index, token in enumerate(tokens)}), encoding="utf-8")
+        tokenizer = Wav2Vec2CTCTokenizer(
+            str(vocabulary),
+            # The defaults <s> and </s> would be added behind the vocabulary, beyond the model's last logit.
+            bos_token=None,
+            eos_token=None,
+            pad_token=PAD_TOKEN,
+            unk_token=UNKNOWN_TOKEN,
+            word_delimiter_token=WORD_DELIMITER,
+        )
+    extractor = Wav2Vec2FeatureExtractor(
+        feature_size=1,
+        sampling_rate=SAMPLE_RATE,
+        padding_value=0.0,
+        do_normalize=do_normalize,
+        return_attention_mask=return_attention_mask,
+    )
+    return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer)
+
+
+def _check_characters(characters: str) -> None:
+    if not characters:
+        raise ConfigError(f"--model.characters is empty; the default is {DEFAULT_CHARACTERS!r}")
+    repeated = sorted({char for char in characters if characters.count(char) > 1})
+    if repeated:
+        raise ConfigError(f"--model.characters repeats {', '.join(map(show, repeated))}; list every character once")
+    reserved = [char for char in characters if char.isspace() or char == WORD_DELIMITER]
+    if reserved:
+        raise ConfigError(
+            f"--model.characters holds {', '.join(map(show, reserved))}; remove it: the space between words is in the "
+            f"vocabulary already, written '{WORD_DELIMITER}'"
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class LabelEncoder:
+class CharacterVocabulary:
     """Characters to CTC label ids. Make one per corpus with `from_processor`; it is a plain table and pickles.
 
     Attributes:
@@ -28,7 +90,7 @@ class LabelEncoder:
     ids: Mapping[str, int]
 
     @classmethod
-    def from_processor(cls, processor: "Wav2Vec2Processor") -> "LabelEncoder":
+    def from_processor(cls, processor: Wav2Vec2Processor) -> "CharacterVocabulary":
         """The table of a processor's tokenizer.
 
         Special tokens are left out, so a literal ``|`` in a transcript is an unknown character and not a space. Lower
@@ -62,7 +124,7 @@ class LabelEncoder:
         unknown = self.unknown(text)
         if unknown:
             listed = ", ".join(map(show, dict.fromkeys(unknown)))
-            raise TextError(f"the vocabulary has no {listed}, which occurs in '{text}'; {_REMEDY}")
+            raise TextError(f"the vocabulary has no {listed}, which occurs in '{text}'; {REMEDY}")
         return [self.ids[char] for char in text]
 
     def decode(self, labels: Sequence[int]) -> str:
@@ -71,53 +133,12 @@ class LabelEncoder:
         return "".join(characters[label] for label in labels)
 
 
-def out_of_vocabulary(texts: Iterable[tuple[str, str]], vocabulary: Vocabulary) -> dict[str, tuple[int, str]]:
-    """Count the characters that the vocabulary cannot write.
-
-    Args:
-        texts: pairs of utterance id and normalised text.
-        vocabulary: what can be written.
-
-    Returns:
-        Character to (how often it occurs, id of the first utterance with it), most frequent first.
-    """
-    found: dict[str, tuple[int, str]] = {}
-    for utterance_id, text in texts:
-        for char in vocabulary.unknown(text):
-            count, first = found.get(char, (0, utterance_id))
-            found[char] = (count + 1, first)
-    return dict(sorted(found.items(), key=lambda item: (-item[1][0], item[0])))
-
-
-def check_vocabulary(texts: Iterable[tuple[str, str]], vocabulary: Vocabulary, where: str = "the corpus") -> None:
-    """Refuse texts that the vocabulary cannot write.
-
-    Args:
-        texts: pairs of utterance id and normalised text.
-        vocabulary: what can be written.
-        where: the corpus and split, for the message.
-
-    Raises:
-        TextError: lists every such character with its count, the first utterance that holds it, and what to do.
-    """
-    found = out_of_vocabulary(texts, vocabulary)
-    if found:
-        listed = ", ".join(f"{show(char)} ({count}×, first in {first})" for char, (count, first) in found.items())
-        raise TextError(f"{where} holds characters outside the vocabulary: {listed}; {_REMEDY}")
-
-
-def min_ctc_frames(labels: Sequence[int]) -> int:
+def min_frames(labels: Sequence[int]) -> int:
     """The fewest output frames on which CTC can write ``labels``: one each, and a blank between equal neighbours.
 
     Source: Graves et al. 2006, "Connectionist Temporal Classification", section 3.1 (the map B removes repeats).
     """
     return len(labels) + sum(left == right for left, right in pairwise(labels))
-
-
-_REMEDY = (
-    "choose another --data.normalizer, add them to --model.characters, or leave such utterances out with "
-    "--data.out_of_vocabulary drop"
-)
 
 
 def _aliases(ids: Mapping[str, int]) -> dict[str, int]:

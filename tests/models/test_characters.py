@@ -10,19 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Wav2Vec2Processor
 
-from audio_lottery.data.text import (
-    DEFAULT_CHARACTERS,
-    LabelEncoder,
-    build_processor,
-    check_vocabulary,
-    encode_labels,
-    min_ctc_frames,
-    out_of_vocabulary,
-)
+from audio_lottery.data.text import check_vocabulary, out_of_vocabulary
 from audio_lottery.errors import ModelError, TextError
+from audio_lottery.models.characters import DEFAULT_CHARACTERS, CharacterVocabulary, build_processor, min_frames
 
 # A deadline per example fails at random on a busy machine.
 QUICK = settings(deadline=None, max_examples=60)
+
+
+def vocabulary(processor: Wav2Vec2Processor) -> CharacterVocabulary:
+    return CharacterVocabulary.from_processor(processor)
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +35,21 @@ def upper_processor() -> Wav2Vec2Processor:
 @QUICK
 @given(text=st.text(alphabet=DEFAULT_CHARACTERS + " "))
 def test_labels_decode_to_the_text(processor: Wav2Vec2Processor, text: str) -> None:
-    labels = encode_labels(text, processor)
+    labels = vocabulary(processor).encode(text)
     assert processor.tokenizer.decode(labels, group_tokens=False) == text.strip()
     assert processor.tokenizer.unk_token_id not in labels
+    assert vocabulary(processor).decode(labels) == text
     assert labels == processor.tokenizer(text).input_ids
 
 
 def test_upper_case_vocabulary(processor: Wav2Vec2Processor, upper_processor: Wav2Vec2Processor) -> None:
-    assert encode_labels("it's a", upper_processor) == encode_labels("it's a", processor)
-    assert encode_labels("IT'S A", upper_processor) == encode_labels("it's a", upper_processor)
+    assert vocabulary(upper_processor).encode("it's a") == vocabulary(processor).encode("it's a")
+    assert vocabulary(upper_processor).encode("IT'S A") == vocabulary(upper_processor).encode("it's a")
 
 
 def test_case_is_not_forced_on_other_letters(upper_processor: Wav2Vec2Processor) -> None:
     # str.upper would write these as SS and I.
-    assert set(out_of_vocabulary([("u", "ßı")], upper_processor)) == {"ß", "ı"}
+    assert set(out_of_vocabulary([("u", "ßı")], vocabulary(upper_processor))) == {"ß", "ı"}
 
 
 @pytest.mark.parametrize(
@@ -67,30 +65,30 @@ def test_case_is_not_forced_on_other_letters(upper_processor: Wav2Vec2Processor)
 )
 def test_other_forms_of_the_letters(characters: str, text: str, written: str) -> None:
     processor = build_processor("".join(dict.fromkeys(characters)))
-    assert processor.tokenizer.decode(encode_labels(text, processor), group_tokens=False) == written
+    assert processor.tokenizer.decode(vocabulary(processor).encode(text), group_tokens=False) == written
 
 
 def test_lower_case_vocabulary_refuses_upper_case(processor: Wav2Vec2Processor) -> None:
-    assert out_of_vocabulary([("u", "Ab")], processor) == {"A": (1, "u")}
+    assert out_of_vocabulary([("u", "Ab")], vocabulary(processor)) == {"A": (1, "u")}
 
 
 def test_special_tokens_are_no_characters(processor: Wav2Vec2Processor) -> None:
-    found = out_of_vocabulary([("u", "a|b <unk>")], processor)
+    found = out_of_vocabulary([("u", "a|b <unk>")], vocabulary(processor))
     assert set(found) == {"|", "<", ">"}
     with pytest.raises(TextError, match=r"'\|' U\+007C"):
-        encode_labels("a|b", processor)
+        vocabulary(processor).encode("a|b")
 
 
 def test_out_of_vocabulary_counts_and_first_id(processor: Wav2Vec2Processor) -> None:
     texts = [("u1", "abc"), ("u2", "né 1"), ("u3", "éé 2")]
-    assert out_of_vocabulary(texts, processor) == {"é": (3, "u2"), "1": (1, "u2"), "2": (1, "u3")}
-    assert list(out_of_vocabulary(texts, processor)) == ["é", "1", "2"]
+    assert out_of_vocabulary(texts, vocabulary(processor)) == {"é": (3, "u2"), "1": (1, "u2"), "2": (1, "u3")}
+    assert list(out_of_vocabulary(texts, vocabulary(processor))) == ["é", "1", "2"]
 
 
 def test_check_vocabulary_names_everything(processor: Wav2Vec2Processor) -> None:
-    check_vocabulary([("u1", "it's fine"), ("u2", "")], processor)
+    check_vocabulary([("u1", "it's fine"), ("u2", "")], vocabulary(processor))
     with pytest.raises(TextError) as caught:
-        check_vocabulary([("u1", "né"), ("u2", "é\u0301\u200b")], processor, "common_voice/dev")
+        check_vocabulary([("u1", "né"), ("u2", "é\u0301\u200b")], vocabulary(processor), "common_voice/dev")
     message = str(caught.value)
     assert "common_voice/dev" in message
     assert "'é' U+00E9 (2×, first in u1)" in message
@@ -103,26 +101,26 @@ def test_check_vocabulary_names_everything(processor: Wav2Vec2Processor) -> None
 def test_tokenizer_without_word_delimiter() -> None:
     tokenizer = SimpleNamespace(get_vocab=lambda: {"a": 0}, word_delimiter_token=None)
     with pytest.raises(ModelError, match="word delimiter"):
-        LabelEncoder.from_processor(SimpleNamespace(tokenizer=tokenizer))
+        CharacterVocabulary.from_processor(SimpleNamespace(tokenizer=tokenizer))
 
 
 def test_encoder_pickles(processor: Wav2Vec2Processor) -> None:
-    encoder = LabelEncoder.from_processor(processor)
+    encoder = CharacterVocabulary.from_processor(processor)
     assert pickle.loads(pickle.dumps(encoder)).encode("a b") == encoder.encode("a b")
 
 
 @pytest.mark.parametrize(("labels", "frames"), [([], 0), ([5], 1), ([5, 6], 2), ([5, 5], 3), ([5, 5, 5, 6, 6], 8)])
-def test_min_ctc_frames_table(labels: list[int], frames: int) -> None:
-    assert min_ctc_frames(labels) == frames
+def test_min_frames_table(labels: list[int], frames: int) -> None:
+    assert min_frames(labels) == frames
 
 
 @settings(deadline=None, max_examples=15)
 @given(labels=st.lists(st.integers(1, 2), min_size=1, max_size=5))
-def test_min_ctc_frames_is_where_the_loss_becomes_finite(labels: list[int]) -> None:
+def test_min_frames_is_where_the_loss_becomes_finite(labels: list[int]) -> None:
     def loss(frames: int) -> float:
         log_probs = torch.zeros(frames, 1, 3).log_softmax(-1)
         sizes = torch.tensor([frames]), torch.tensor([len(labels)])
         return torch.nn.functional.ctc_loss(log_probs, torch.tensor([labels]), *sizes, reduction="sum").item()
 
     least = next(frames for frames in itertools.count(1) if loss(frames) != float("inf"))
-    assert min_ctc_frames(labels) == least
+    assert min_frames(labels) == least
