@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from audio_lottery.data.audio import read_audio
-from audio_lottery.data.noise.seeds import utterance_rng
+from audio_lottery.data.seeds import utterance_rng
 from audio_lottery.errors import ConfigError
 
 AudioTransform = Callable[[np.ndarray, Mapping[str, Any], int], np.ndarray]

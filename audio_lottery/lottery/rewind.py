@@ -14,7 +14,7 @@ from torch import nn
 
 from audio_lottery import pruning
 from audio_lottery.config import ModelConfig, RunConfig, TrainingConfig
-from audio_lottery.data.noise import utterance_rng
+from audio_lottery.data.seeds import utterance_rng
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import load_backbone

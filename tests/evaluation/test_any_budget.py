@@ -91,9 +91,7 @@ def test_a_set_of_nothing_but_too_short_utterances(row, tmp_path, caplog):
     texts = read(backbone, manifest.select([0, 1]))
     assert texts == ["", ""]
     assert f"2 utterances are shorter than {row.shortest / 16_000:g} s" in caplog.text
-    [[_, emission]] = forward(
-        backbone, manifest.select([2]), make_accelerator("no", None), settings=EvaluationConfig()
-    )
+    [[_, emission]] = forward(backbone, manifest.select([2]), make_accelerator("no", None), settings=EvaluationConfig())
     [frames] = emission.frames
     assert 1 <= frames <= emission.values.shape[1]
     assert emission.values.isfinite().all()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from audio_lottery.training.processes import make_accelerator
 from safetensors.torch import load_file
 
 from audio_lottery.config import ModelConfig, RunConfig, ThetaConfig
@@ -9,7 +10,6 @@ from audio_lottery.lottery.data import RunData
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.lottery.search import make_theta
 from audio_lottery.models.ctc import load_folder, load_recogniser
-from audio_lottery.training.processes import make_accelerator
 from tests.conftest import TINY_MODEL
 
 

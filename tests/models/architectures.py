@@ -1,4 +1,4 @@
-"""A tiny random model, with its feature extractor, of every architecture that transformers has for CTC."""
+"""A tiny random model, with its feature extractor, of every CTC architecture: transformers' own and the package's."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +8,7 @@ import transformers
 from transformers import MODEL_FOR_CTC_MAPPING, AutoConfig, AutoModelForCTC, Wav2Vec2Processor, set_seed
 
 from audio_lottery.models.characters import build_processor
+from audio_lottery.models.cnn_lstm import LogSpectrogramFeatureExtractor
 from audio_lottery.models.ctc import CtcBackbone
 from audio_lottery.models.load import FAMILIES
 
@@ -68,6 +69,8 @@ class Architecture:
         if self.nested == "audio_config":
             audio = _ENCODER | _FRONT_END | {"model_type": "omniasr_audio"} | self.config
             fields = common | {"audio_config": audio, "blank_token_id": 0, "initializer_range": 0.3}
+        elif self.name == "cnn_lstm_ctc":
+            fields = common | self.config
         elif self.nested:
             fields = common | {"encoder_config": _ENCODER | common | self.config}
         elif self.extractor == "Wav2Vec2FeatureExtractor":
@@ -76,7 +79,8 @@ class Architecture:
             fields = common | _ENCODER | self.config
         set_seed(0)
         model = AutoModelForCTC.from_config(AutoConfig.for_model(self.name, **fields))
-        extractor = getattr(transformers, self.extractor)(**self.settings)
+        kinds = {"LogSpectrogramFeatureExtractor": LogSpectrogramFeatureExtractor}
+        extractor = (kinds.get(self.extractor) or getattr(transformers, self.extractor))(**self.settings)
         family = next(family for family in FAMILIES.values() if family.claims(model.config))
         return family(model, Wav2Vec2Processor(feature_extractor=extractor, tokenizer=text.tokenizer))
 
@@ -119,6 +123,13 @@ _ALL = [
     # the spectrogram mirrors the end of the padded row
     Architecture("granite_speech5_ctc", {}, "GraniteSpeech5FeatureExtractor", shortest=1120, nested="encoder_config"),
     Architecture("omniasr_ctc", {}, "OmniASRFeatureExtractor", exact=True, nested="audio_config"),
+    Architecture(
+        "cnn_lstm_ctc",
+        {"conv_channels": 4, "hidden_size": 24, "num_hidden_layers": 2},
+        "LogSpectrogramFeatureExtractor",
+        exact=True,
+        shortest=160,
+    ),
 ]
 INSTALLED = {config.model_type for config in MODEL_FOR_CTC_MAPPING}
 

@@ -12,7 +12,7 @@ from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError
-from audio_lottery.models.ctc import load_folder, load_backbone, load_trained
+from audio_lottery.models.ctc import load_backbone, load_folder, load_trained
 
 LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 377607901\n"
 SHARD = "model-0000{}-of-00002.safetensors"

@@ -6,8 +6,8 @@ from safetensors.torch import load_file, save_file
 from transformers import MODEL_FOR_CTC_MAPPING, MODEL_FOR_PRETRAINING_MAPPING, MODEL_MAPPING
 
 from audio_lottery.config import ModelConfig
-from audio_lottery.models.characters import build_processor
 from audio_lottery.errors import ModelError
+from audio_lottery.models.characters import build_processor
 from audio_lottery.models.ctc import load_backbone, load_trained
 from tests.models.families import FAMILIES, feature_extractor, tiny_config
 

@@ -36,7 +36,9 @@ def test_processor_survives_saving(tmp_path: Path, loader: type, do_normalize: b
     assert loaded.tokenizer.special_tokens_map == built.tokenizer.special_tokens_map
     assert loaded.feature_extractor.to_dict() == built.feature_extractor.to_dict()
     assert loaded.feature_extractor.sampling_rate == 16_000
-    assert CharacterVocabulary.from_processor(loaded).encode("a b'é") == CharacterVocabulary.from_processor(built).encode("a b'é")
+    assert CharacterVocabulary.from_processor(loaded).encode("a b'é") == CharacterVocabulary.from_processor(
+        built
+    ).encode("a b'é")
     assert loaded.tokenizer.decode([3, 3, 0, 3, 2, 4, 0]) == built.tokenizer.decode([3, 3, 0, 3, 2, 4, 0]) == "aa b"
 
 

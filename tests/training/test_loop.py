@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from audio_lottery.training.masking import Fixed
 
 from audio_lottery import pruning
 from audio_lottery.config import CorpusConfig, DataConfig, ModelConfig, SpecAugmentConfig, TrainingConfig
@@ -13,11 +14,10 @@ from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.data.filters import prepare_training
 from audio_lottery.errors import ModelError, RunError, StorageError
 from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.processes import make_accelerator
 from audio_lottery.pruning import Mask, find_scope, global_magnitude
 from audio_lottery.training import checkpoint, loop
 from audio_lottery.training.loop import Trainer
-from audio_lottery.training.masking import Fixed
-from audio_lottery.processes import make_accelerator
 from tests.conftest import TINY_MODEL
 
 CONFIG = TrainingConfig(

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from audio_lottery.training.masking import Adjusting, Gradual, MaskKeeper
 from torch import nn
 
 from audio_lottery import pruning
-from audio_lottery.pruning import Mask, exact_count, global_magnitude
-from audio_lottery.training.masking import Adjusting, Gradual, MaskKeeper
 from audio_lottery.processes import make_accelerator
+from audio_lottery.pruning import Mask, exact_count, global_magnitude
 
 
 @pytest.fixture

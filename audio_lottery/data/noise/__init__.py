@@ -8,10 +8,10 @@ from audio_lottery.data.noise.levels import SILENCE_POWER, active_power, centred
 from audio_lottery.data.noise.mixing import mix_at_snr, within_full_scale
 from audio_lottery.data.noise.parts import check_parts, check_recordings
 from audio_lottery.data.noise.rir import GeneratedRirs, RirFolder, get_rir_source, reverberate
-from audio_lottery.data.noise.seeds import utterance_rng
 from audio_lottery.data.noise.sources import GeneratedNoise, NoiseFolder, NoiseSource, get_noise_source
 from audio_lottery.data.noise.speed import change_speed
 from audio_lottery.data.noise.suites_spec import parse_suites
+from audio_lottery.data.seeds import utterance_rng
 
 __all__ = [
     "SILENCE_POWER",

@@ -13,9 +13,9 @@ from audio_lottery.data.batching import AudioTransform
 from audio_lottery.data.noise.levels import centred, is_silent
 from audio_lottery.data.noise.mixing import mix_at_snr, within_full_scale
 from audio_lottery.data.noise.rir import RirSource, get_rir_source, reverberate
-from audio_lottery.data.noise.seeds import utterance_rng
 from audio_lottery.data.noise.sources import NoiseSource, get_noise_source
 from audio_lottery.data.noise.speed import change_speed
+from audio_lottery.data.seeds import utterance_rng
 from audio_lottery.errors import ConfigError
 
 

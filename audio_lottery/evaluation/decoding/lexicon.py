@@ -60,8 +60,6 @@ class Speller:
         """
         # lower case for an upper-case vocabulary is in there
         ids = dict(CharacterVocabulary.from_processor(processor).ids)
-            CharacterVocabulary.from_processor(processor).ids
-        )  # lower case for an upper-case vocabulary is in there
         delimiter = ids.pop(" ")
         tokenizer = processor.tokenizer
         characters = {index: token for token, index in tokenizer.get_vocab().items() if ids.get(token) == index}

@@ -38,8 +38,8 @@ class LogSpectrogramFeatureExtractor(SequenceFeatureExtractor):
         self.hop_length = hop_length
 
     def frames(self, samples: Any) -> Any:
-        """Frames of ``samples`` samples: a number or a tensor."""
-        return samples // self.hop_length + 1
+        """Frames of ``samples`` samples, a number or a tensor: one for every whole hop."""
+        return samples // self.hop_length
 
     def __call__(
         self,
@@ -78,5 +78,7 @@ class LogSpectrogramFeatureExtractor(SequenceFeatureExtractor):
         spectrum = torch.stft(
             audio, self.win_length, self.hop_length, window=window, pad_mode="constant", return_complex=True
         )
-        logs = torch.log1p(spectrum.abs()).T
+        logs = torch.log1p(spectrum.abs()).T[: self.frames(len(audio))]
+        if not len(logs):
+            return logs
         return (logs - logs.mean()) / (logs.std(unbiased=False) + 1e-5)

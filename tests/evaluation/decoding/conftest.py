@@ -3,13 +3,13 @@
 import itertools
 from collections import defaultdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from audio_lottery.models.characters import build_processor
+from audio_lottery.models.wav2vec2 import Wav2Vec2
 
 # Ids: 0 blank, 1 <unk>, 2 |, 3 a, 4 b, 5 c
 CHARACTERS = "abc"
@@ -59,7 +59,7 @@ def label_probabilities(log_probs: np.ndarray, blank: int = 0) -> dict[tuple[int
 @pytest.fixture(scope="session")
 def backbone():
     """What decoders read of a backbone, without a network."""
-    return SimpleNamespace(processor=build_processor(CHARACTERS), blank=0)
+    return Wav2Vec2(None, build_processor(CHARACTERS))
 
 
 @pytest.fixture

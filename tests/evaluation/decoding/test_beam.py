@@ -14,7 +14,8 @@ pytest.importorskip("flashlight.lib.text")
 
 from audio_lottery.config import DecoderConfig
 from audio_lottery.errors import ModelError
-from audio_lottery.evaluation.decoding import greedy_decoder, load_search, make_decoder
+from audio_lottery.evaluation.decoding import GreedyDecoder, load_search, make_decoder
+from audio_lottery.models.base import Emission
 from tests.evaluation.decoding.conftest import CHARACTERS, arpa, label_probabilities, lm_score, random_logits
 
 WIDE = {"kind": "beam", "beam_size": 5000, "beam_threshold": 1000.0, "nbest": 5000}
@@ -42,7 +43,7 @@ def test_prefix_search_gives_the_sum_over_all_alignments(backbone, seed, frames)
     assert best.acoustic == pytest.approx(math.log(probability), abs=1e-4)
     assert best.text == backbone.processor.tokenizer.decode(labels, group_tokens=False)
     # and so never less than the whole of what the greedy path belongs to
-    [[greedy]] = greedy_decoder(backbone)(logits, [frames])
+    [[greedy]] = GreedyDecoder(backbone)(Emission(logits, [frames]))
     assert best.acoustic >= greedy.acoustic - 1e-4
 
 
@@ -79,14 +80,14 @@ def test_the_last_word_needs_no_delimiter_behind_it(backbone, lm):
     path = [5, 3, 4, 0]  # c a b
     logits = 10.0 * torch.nn.functional.one_hot(torch.tensor([path]), 6).float()
     decode = make_decoder(DecoderConfig(kind="beam", lm=lm.name), backbone, lm.parent, processes=0)
-    assert decode(logits, [4])[0][0].text == "cab"
+    assert decode(Emission(logits, [4]))[0][0].text == "cab"
 
 
 def test_an_utterance_cut_within_a_word_loses_that_word_only(backbone, lm):
     path = [3, 2, 5, 5]  # a | c
     logits = 40.0 * torch.nn.functional.one_hot(torch.tensor([path]), 6).float()
     decode = make_decoder(DecoderConfig(kind="beam", lm=lm.name), backbone, lm.parent, processes=0)
-    assert decode(logits, [4])[0][0].text == "a"
+    assert decode(Emission(logits, [4]))[0][0].text == "a"
 
 
 def test_the_language_model_decides_between_words_that_sound_alike(backbone, lm):
@@ -96,8 +97,8 @@ def test_the_language_model_decides_between_words_that_sound_alike(backbone, lm)
     logits[0, 0, 5] = 5.9  # "cb" is nearly as likely as "ab", and no word
     spell = make_decoder(DecoderConfig(kind="beam"), backbone, lm.parent, processes=0)
     words = make_decoder(DecoderConfig(kind="beam", lm=lm.name, nbest=3), backbone, lm.parent, processes=0)
-    assert spell(logits, [3])[0][0].text == "ab"
-    found = words(logits, [3])[0]
+    assert spell(Emission(logits, [3]))[0][0].text == "ab"
+    found = words(Emission(logits, [3]))[0]
     assert found[0].text == "ab"
     assert 1 < len(found) <= 3
     assert len({hypothesis.text for hypothesis in found}) == len(found)
@@ -112,11 +113,11 @@ def test_padding_is_not_read_and_processes_change_nothing(backbone, lm):
     config = DecoderConfig(kind="beam", lm=lm.name, nbest=4)
     here = make_decoder(config, backbone, lm.parent, processes=0)
     there = make_decoder(config, backbone, lm.parent, processes=2)
-    expected = here(logits, frames)
+    expected = here(Emission(logits, frames))
     assert expected[2][0].text == ""
-    assert here(garbage, frames) == expected
+    assert here(Emission(garbage, frames)) == expected
     found = []
-    thread = threading.Thread(target=lambda: found.extend(there(garbage, frames)))
+    thread = threading.Thread(target=lambda: found.extend(there(Emission(garbage, frames))))
     thread.start()
     thread.join()
     assert found == expected
@@ -136,8 +137,8 @@ def test_nan_is_refused(backbone, lm):
     logits[0, 1, 2] = float("nan")
     decode = make_decoder(DecoderConfig(kind="beam"), backbone, lm.parent, processes=0)
     with pytest.raises(ModelError, match="not a number for 1 of 1"):
-        decode(logits, [4])
-    assert decode(logits, [1])
+        decode(Emission(logits, [4]))
+    assert decode(Emission(logits, [1]))
 
 
 @pytest.mark.parametrize("processes", [0, 1])
@@ -146,4 +147,7 @@ def test_no_frames_are_an_empty_hypothesis(backbone, lm, with_lm, processes):
     config = DecoderConfig(kind="beam", lm=str(lm) if with_lm else None)
     decoder = make_decoder(config, backbone, lm.parent, processes=processes)
     for logits, frames in ((torch.zeros(2, 0, 6), [0, 0]), (torch.full((2, 3, 6), float("nan")), [0, 0])):
-        assert [[hypothesis.text for hypothesis in found] for found in decoder(logits, frames)] == [[""], [""]]
+        assert [[hypothesis.text for hypothesis in found] for found in decoder(Emission(logits, frames))] == [
+            [""],
+            [""],
+        ]

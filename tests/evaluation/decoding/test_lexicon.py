@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("flashlight.lib.text")
 
 from audio_lottery.config import DecoderConfig
-from audio_lottery.models.characters import build_processor
 from audio_lottery.errors import ConfigError, TextError
 from audio_lottery.evaluation.decoding import load_search
 from audio_lottery.evaluation.decoding.lexicon import Entry, Speller, read_lexicon, spell_words
+from audio_lottery.models.characters import build_processor
 from tests.evaluation.decoding.conftest import arpa
 from tests.evaluation.decoding.test_language_model import BINARY
 

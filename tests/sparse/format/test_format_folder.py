@@ -12,7 +12,7 @@ from transformers import AutoModelForCTC, Wav2Vec2Model, pipeline
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError, StorageError
 from audio_lottery.models.checkpoint import SPARSE_NAME
-from audio_lottery.models.ctc import load_folder, load_backbone
+from audio_lottery.models.ctc import load_backbone, load_folder
 from audio_lottery.sparse import format as sparse_format
 from audio_lottery.sparse.format import container, load, read, save
 from tests.sparse.format.conftest import equal, tiny_recogniser

@@ -4,16 +4,18 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertForCTC, Wav2Vec2Processor
 
 from audio_lottery.config import CorpusConfig, EvaluationConfig, ModelConfig, SuiteConfig
 from audio_lottery.data.corpora.load import load_manifest
-from audio_lottery.models.characters import build_processor
 from audio_lottery.errors import AudioError, ModelError
+from audio_lottery.evaluation.evaluator import Evaluator
 from audio_lottery.evaluation.forward import read_ahead
-from audio_lottery.evaluation.suites import join, measure, run_suite, transcribe_suite
-from audio_lottery.evaluation.transcribe import best_texts, transcribe
-from audio_lottery.models.ctc import Wav2Vec2, load_folder, load_backbone
+from audio_lottery.evaluation.transcripts import best_texts, join
+from audio_lottery.models.characters import build_processor
+from audio_lottery.models.conformer import Conformer
+from audio_lottery.models.load import load_backbone, load_folder
 from audio_lottery.processes import make_accelerator
 from tests.conftest import TINY_MODEL
 
@@ -21,7 +23,7 @@ from tests.conftest import TINY_MODEL
 LOUD = TINY_MODEL | {"initializer_range": 0.5}
 
 
-def mel_recogniser() -> Wav2Vec2:
+def mel_backbone() -> Conformer:
     """A tiny Wav2Vec2-BERT, which takes mel features."""
     processor = Wav2Vec2Processor(
         feature_extractor=SeamlessM4TFeatureExtractor(), tokenizer=build_processor().tokenizer
@@ -35,7 +37,15 @@ def mel_recogniser() -> Wav2Vec2:
         initializer_range=0.5,
         pad_token_id=0,
     )
-    return Wav2Vec2(Wav2Vec2BertForCTC(config), processor)
+    return Conformer(Wav2Vec2BertForCTC(config), processor)
+
+
+def evaluator(root=None, normalizer: str = "none", **settings) -> Evaluator:
+    return Evaluator(make_accelerator("no", None), EvaluationConfig(**settings), normalizer, root)
+
+
+def read(backbone, manifest, **settings) -> list[str]:
+    return best_texts(evaluator(**settings).hypotheses(backbone, manifest))
 
 
 @pytest.fixture(scope="module")
@@ -46,35 +56,31 @@ def test_set(tiny_corpus):
 @pytest.fixture(scope="module", params=["layer", "group", "mel"])
 def backbone(request):
     if request.param == "mel":
-        return mel_recogniser()
+        return mel_backbone()
     overrides = LOUD | {"feat_extract_norm": request.param, "conv_bias": request.param == "layer"}
     return load_backbone(ModelConfig(init="w2v2-mini", overrides=overrides), seed=4)
 
 
 def test_hypotheses_do_not_depend_on_batch_size_or_order(backbone, test_set):
-    accelerator = make_accelerator("no", None)
-    one_by_one = best_texts(transcribe(backbone, test_set, accelerator, max_batch_seconds=0.1))
+    one_by_one = read(backbone, test_set, max_batch_seconds=0.1)
     assert len(set(one_by_one)) > 1, "the model must say something for this test to mean anything"
-    assert best_texts(transcribe(backbone, test_set, accelerator, max_batch_seconds=100)) == one_by_one
+    assert read(backbone, test_set, max_batch_seconds=100) == one_by_one
     backwards = test_set.select(range(len(test_set) - 1, -1, -1))
-    assert best_texts(transcribe(backbone, backwards, accelerator, max_batch_seconds=3)) == one_by_one[::-1]
+    assert read(backbone, backwards, max_batch_seconds=3) == one_by_one[::-1]
 
 
 def test_a_model_on_mel_features_is_evaluated_from_its_folder(test_set, tmp_path):
-    backbone = mel_recogniser()
+    backbone = mel_backbone()
     backbone.save(tmp_path / "model")
     loaded = load_folder(tmp_path / "model")
-    accelerator = make_accelerator("no", None)
-    assert transcribe(loaded, test_set, accelerator) == transcribe(backbone, test_set, accelerator)
-    with pytest.raises(ModelError, match="mel features"):
-        loaded.frames(16_000)
+    assert evaluator().hypotheses(loaded, test_set) == evaluator().hypotheses(backbone, test_set)
+    assert int(loaded.frames(torch.tensor(16_000))) == 49
 
 
 def test_bf16_changes_scores_and_little_else(test_set):
     backbone = load_backbone(ModelConfig(init="w2v2-mini", overrides=LOUD), seed=4)
-    accelerator = make_accelerator("no", None)
-    exact = transcribe(backbone, test_set, accelerator)
-    rounded = transcribe(backbone, test_set, accelerator, precision="bf16")
+    exact = evaluator().hypotheses(backbone, test_set)
+    rounded = evaluator(precision="bf16").hypotheses(backbone, test_set)
     for (one,), (other,) in zip(exact, rounded, strict=True):
         assert one.score != other.score
         assert other.score == pytest.approx(one.score, rel=0.1)
@@ -82,11 +88,8 @@ def test_bf16_changes_scores_and_little_else(test_set):
 
 @pytest.mark.parametrize("condition", [SuiteConfig("clean"), SuiteConfig("pink10", "pink", 10.0)])
 def test_result_and_transcripts(backbone, test_set, tmp_path, condition):
-    config = EvaluationConfig(bootstrap=100)
-    accelerator = make_accelerator("no", None)
-    result, transcripts = run_suite(
-        backbone, test_set, condition, accelerator, config, normalizer="basic", root=tmp_path
-    )
+    judge = evaluator(tmp_path, "basic", bootstrap=100)
+    result, transcripts = judge.run(backbone, test_set, condition)
     assert result["utterances"] == 8
     assert result["audio_seconds"] == pytest.approx(sum(test_set["duration"]))
     assert result["wer"] == pytest.approx(
@@ -95,7 +98,7 @@ def test_result_and_transcripts(backbone, test_set, tmp_path, condition):
     assert result["wer_interval"][0] <= result["wer"] <= result["wer_interval"][1]
     assert (result["snr_db"], result["decoder"], result["normalizer"]) == (condition.snr_db, "greedy", "basic")
     assert json.loads(json.dumps(result)) == result
-    again, _ = run_suite(backbone, test_set, condition, accelerator, config, normalizer="basic", root=tmp_path)
+    again, _ = judge.run(backbone, test_set, condition)
     assert again == result
     transcripts.write(tmp_path / "out" / "suite.tsv")
     lines = [line.split("\t") for line in (tmp_path / "out" / "suite.tsv").read_text().splitlines()]
@@ -105,31 +108,17 @@ def test_result_and_transcripts(backbone, test_set, tmp_path, condition):
 
 def test_a_set_in_windows_measures_as_the_whole(test_set, tmp_path):
     backbone = load_backbone(ModelConfig(init="w2v2-mini", overrides=LOUD), seed=4)
-    accelerator, config, suite = make_accelerator("no", None), EvaluationConfig(), SuiteConfig("n", "white", 5.0)
-    whole, _ = run_suite(backbone, test_set, suite, accelerator, config, normalizer="none", root=tmp_path)
-    windows = [
-        transcribe_suite(backbone, test_set.select(rows), suite, accelerator, config, root=tmp_path)
-        for rows in (range(3), range(3, 8))
-    ]
-    assert measure(join(windows), suite, config, "none") == whole | {
-        "audio_seconds": pytest.approx(whole["audio_seconds"])
-    }
+    judge, suite = evaluator(tmp_path), SuiteConfig("n", "white", 5.0)
+    whole, _ = judge.run(backbone, test_set, suite)
+    windows = [judge.transcribe(backbone, test_set.select(rows), suite) for rows in (range(3), range(3, 8))]
+    assert judge.measure(join(windows), suite) == whole | {"audio_seconds": pytest.approx(whole["audio_seconds"])}
 
 
 def test_an_utterance_that_is_too_long_is_named(test_set, tmp_path):
     backbone = load_backbone(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed=4)
     longest = test_set[int(np.argmax(test_set["duration"]))]
-    config = EvaluationConfig(max_utterance_seconds=0.7)
     with pytest.raises(ModelError, match=f"'{longest['id']}' lasts"):
-        run_suite(
-            backbone,
-            test_set,
-            SuiteConfig("clean"),
-            make_accelerator("no", None),
-            config,
-            normalizer="none",
-            root=tmp_path,
-        )
+        evaluator(tmp_path, max_utterance_seconds=0.7).run(backbone, test_set, SuiteConfig("clean"))
 
 
 def test_read_ahead_keeps_order_and_raises_in_place():

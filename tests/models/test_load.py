@@ -9,7 +9,8 @@ from transformers import AutoModelForCTC, pipeline
 
 from audio_lottery.config import ModelConfig, SpecAugmentConfig
 from audio_lottery.errors import ModelError
-from audio_lottery.models.ctc import ctc_loss, load_folder, load_backbone
+from audio_lottery.models.load import load_backbone, load_folder
+from audio_lottery.models.loss import ctc_loss, per_label
 from tests.conftest import TINY_MODEL
 from tests.models.conftest import TINY
 
@@ -53,17 +54,17 @@ def test_loss_equals_the_loss_of_transformers():
     padded = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-100)
     with torch.no_grad():
         output = model(audio, attention_mask=torch.ones_like(audio, dtype=torch.long), labels=padded)
-        frames = backbone.frame_counts(torch.tensor([16_000] * 3))
-        ours = ctc_loss(output.logits, frames, labels, backbone.blank) / 3
+        frames = backbone.frames(torch.tensor([16_000] * 3))
+        ours = per_label(ctc_loss(output.logits, frames, labels, backbone.blank), labels) / 3
     assert float(ours) == pytest.approx(float(output.loss), rel=1e-6)
 
 
 def test_impossible_labels_count_zero_and_give_finite_gradients():
     logits = torch.zeros(2, 3, 8, requires_grad=True)
     labels = [torch.tensor([1, 1, 1, 1]), torch.tensor([2])]
-    loss = ctc_loss(logits, torch.tensor([3, 3]), labels, blank=0)
+    loss = per_label(ctc_loss(logits, torch.tensor([3, 3]), labels, blank=0), labels)
     loss.backward()
-    alone = ctc_loss(logits[1:], torch.tensor([3]), labels[1:], blank=0)
+    alone = per_label(ctc_loss(logits[1:], torch.tensor([3]), labels[1:], blank=0), labels[1:])
     assert float(loss.detach()) == pytest.approx(float(alone.detach()))
     assert torch.isfinite(logits.grad).all()
 
@@ -97,16 +98,18 @@ def test_an_encoder_without_a_head_gets_a_seeded_one(saved, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     source = ModelConfig(init=str(tmp_path))
     first, again, other = (load_backbone(source, seed, new_head=True) for seed in (1, 1, 2))
-    assert first.model.lm_head.weight.shape == (30, 32)
-    assert torch.equal(first.model.lm_head.weight, again.model.lm_head.weight)
-    assert not torch.equal(first.model.lm_head.weight, other.model.lm_head.weight)
+    assert first.module.lm_head.weight.shape == (30, 32)
+    assert torch.equal(first.module.lm_head.weight, again.module.lm_head.weight)
+    assert not torch.equal(first.module.lm_head.weight, other.module.lm_head.weight)
     encoder = "wav2vec2.encoder.layers.0.attention.k_proj.weight"
     assert torch.equal(state(first)[encoder], weights[encoder])
 
 
 def test_specaugment_and_overrides_reach_the_config(saved):
     masking = SpecAugmentConfig(time_prob=0.2, time_length=7, feature_prob=0.1, feature_length=3)
-    config = load_backbone(ModelConfig(init=str(saved), overrides={"hidden_dropout": 0.33}), 0, masking).model.config
+    backbone = load_backbone(ModelConfig(init=str(saved), overrides={"hidden_dropout": 0.33}), 0)
+    assert backbone.masking(masking) is None, "the module masks its own hidden states"
+    config = backbone.module.config
     assert (config.mask_time_prob, config.mask_time_length, config.mask_feature_prob) == (0.2, 7, 0.1)
     assert config.hidden_dropout == 0.33
     with pytest.raises(ModelError, match="hidden_droput is no field of Wav2Vec2Config"):
