@@ -8,13 +8,13 @@ from audio_lottery.commands.compress import main
 from audio_lottery.errors import ConfigError, ModelError
 from audio_lottery.models.load import load_folder
 from audio_lottery.sparse.format import FILE, load
-from tests.sparse.format.conftest import tiny_recogniser
+from tests.sparse.format.conftest import tiny_backbone
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_recogniser().save(folder)
+    tiny_backbone().save(folder)
     return folder
 
 
@@ -25,7 +25,7 @@ def test_exact(checkpoint, tmp_path, capsys):
     size = (tmp_path / "out" / FILE).stat().st_size
     assert f"{size:,} bytes" in printed
     assert "WER" not in printed
-    original, loaded = (folder.model.state_dict() for folder in map(load_folder, (checkpoint, tmp_path / "out")))
+    original, loaded = (folder.module.state_dict() for folder in map(load_folder, (checkpoint, tmp_path / "out")))
     assert all(t.numpy().tobytes() == loaded[name].numpy().tobytes() for name, t in original.items())
     load(tmp_path / "out")
 
@@ -57,7 +57,7 @@ def test_wer_before_and_after(checkpoint, tiny_corpus, tmp_path, capsys, how):
 
 
 def test_a_dense_model_is_told_that_there_is_nothing_to_gain(tmp_path, capsys):
-    backbone = tiny_recogniser(density=1.0)
+    backbone = tiny_backbone(density=1.0)
     for parameter in backbone.module.parameters():  # biases start as zeros
         parameter.data.add_(0.1)
     backbone.save(tmp_path / "dense")
@@ -85,7 +85,7 @@ def test_models_that_are_none(checkpoint, tmp_path):
     with pytest.raises(ModelError, match="cannot be loaded"):
         main([str(tmp_path / "nothing"), str(tmp_path / "out")])
     encoder = tmp_path / "encoder"
-    backbone = tiny_recogniser()
+    backbone = tiny_backbone()
     backbone.module.wav2vec2.save_pretrained(encoder)
     backbone.processor.save_pretrained(encoder)
     with pytest.raises(ModelError, match="is Wav2Vec2Model, not a CTC model"):

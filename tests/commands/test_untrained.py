@@ -7,14 +7,14 @@ from safetensors.torch import load_file, save_file
 
 from audio_lottery.commands import bench, compress, evaluate, tune_decoder
 from audio_lottery.errors import ModelError
-from tests.sparse.format.conftest import tiny_recogniser
+from tests.sparse.format.conftest import tiny_backbone
 
 
 @pytest.fixture(scope="module")
 def renamed(tmp_path_factory):
     """A CTC checkpoint whose output layer has another name."""
     folder = tmp_path_factory.mktemp("renamed")
-    tiny_recogniser().save(folder)
+    tiny_backbone().save(folder)
     weights = load_file(folder / "model.safetensors")
     weights = {name.replace("lm_head", "classifier"): tensor for name, tensor in weights.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -25,7 +25,7 @@ def renamed(tmp_path_factory):
 def bare(tmp_path_factory):
     """An encoder with a tokenizer."""
     folder = tmp_path_factory.mktemp("bare")
-    backbone = tiny_recogniser()
+    backbone = tiny_backbone()
     backbone.module.wav2vec2.save_pretrained(folder)
     backbone.processor.save_pretrained(folder)
     return folder

@@ -17,7 +17,7 @@ from audio_lottery.lottery.keep import best_round, files_kept
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.lottery.search import search
 from audio_lottery.lottery.select import select
-from audio_lottery.models.ctc import load_folder
+from audio_lottery.models.load import load_folder
 from audio_lottery.storage import read_json, remove_sealed, sealed_folder, verify_sealed, write_bytes
 from tests.lottery.test_methods import settings
 

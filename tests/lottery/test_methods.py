@@ -24,7 +24,7 @@ from audio_lottery.config import (
 )
 from audio_lottery.errors import AudioLotteryError, ConfigError, MaskError
 from audio_lottery.lottery.search import search
-from audio_lottery.models.ctc import load_folder
+from audio_lottery.models.load import load_folder
 from audio_lottery.pruning import Evidence, Mask, exact_count, prune
 from audio_lottery.storage import read_json
 from audio_lottery.training import loop

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import MaskError
 from audio_lottery.lottery.rewind import rewind
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.models.load import load_recogniser
 from audio_lottery.pruning import Mask, exact_count, find_scope, global_magnitude
 from tests.conftest import TINY_MODEL
 

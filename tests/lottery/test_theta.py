@@ -9,7 +9,7 @@ from audio_lottery.config import ModelConfig, RunConfig, ThetaConfig
 from audio_lottery.lottery.data import RunData
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.lottery.search import make_theta
-from audio_lottery.models.ctc import load_folder, load_recogniser
+from audio_lottery.models.load import load_folder, load_recogniser
 from tests.conftest import TINY_MODEL
 
 

@@ -11,7 +11,10 @@ from transformers import (
     SeamlessM4TFeatureExtractor,
 )
 
-FAMILIES = sorted(config.model_type for config in MODEL_FOR_CTC_MAPPING)
+# The package registers models of its own there; what is in here is about those of transformers.
+FAMILIES = sorted(
+    config.model_type for config in MODEL_FOR_CTC_MAPPING if config.__module__.startswith("transformers.")
+)
 
 _ENCODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 _CONVOLUTIONS = {

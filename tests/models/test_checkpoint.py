@@ -12,7 +12,7 @@ from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError
-from audio_lottery.models.ctc import load_backbone, load_folder, load_trained
+from audio_lottery.models.load import load_backbone, load_folder, load_trained
 
 LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 377607901\n"
 SHARD = "model-0000{}-of-00002.safetensors"
@@ -351,7 +351,7 @@ def test_an_output_layer_is_drawn_only_for_a_training(saved, tmp_path, encoder_c
     for load in (load_trained, lambda source: load_backbone(source, 0)):
         with pytest.raises(ModelError, match=line):
             load(source)
-    assert load_backbone(source, 0, new_head=True).model.lm_head.weight.shape == (30, 32)
+    assert load_backbone(source, 0, new_head=True).module.lm_head.weight.shape == (30, 32)
 
 
 def test_a_lost_output_layer_is_told_when_it_is_drawn(folder, caplog):
@@ -365,7 +365,7 @@ def test_a_lost_output_layer_is_told_when_it_is_drawn(folder, caplog):
 
 def test_layers_may_be_left_out_on_purpose(folder):
     config = ModelConfig(init=str(folder), overrides={"num_hidden_layers": 0})
-    assert len(load_backbone(config, 0).model.wav2vec2.encoder.layers) == 0
+    assert len(load_backbone(config, 0).module.wav2vec2.encoder.layers) == 0
 
 
 OVERRIDES = {

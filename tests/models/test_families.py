@@ -8,7 +8,7 @@ from transformers import MODEL_FOR_CTC_MAPPING, MODEL_FOR_PRETRAINING_MAPPING, M
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError
 from audio_lottery.models.characters import build_processor
-from audio_lottery.models.ctc import load_backbone, load_trained
+from audio_lottery.models.load import load_backbone, load_trained
 from tests.models.families import FAMILIES, feature_extractor, tiny_config
 
 # The encoder of these is a model of its own type, which transformers puts under no new output layer.
@@ -60,13 +60,13 @@ def test_a_bare_encoder_gets_a_seeded_output_layer(family, tmp_path):
     with pytest.raises(ModelError, match=r"not a CTC model: its output layer would be random; fine-tune it first$"):
         load_trained(source)
     first, again, other = (load_backbone(source, seed, new_head=True) for seed in (1, 1, 2))
-    assert same(first.model.state_dict(), again.model.state_dict())
-    assert not same(first.model.state_dict(), other.model.state_dict())
-    assert same(encoder.state_dict(), getattr(first.model, first.model.base_model_prefix).state_dict())
+    assert same(first.module.state_dict(), again.module.state_dict())
+    assert not same(first.module.state_dict(), other.module.state_dict())
+    assert same(encoder.state_dict(), getattr(first.module, first.module.base_model_prefix).state_dict())
     assert logits(first).shape[-1] == 7
     first.save(tmp_path / "saved")
     loaded = load_trained(ModelConfig(init=str(tmp_path / "saved")))
-    assert same(loaded.model.state_dict(), first.model.state_dict())
+    assert same(loaded.module.state_dict(), first.module.state_dict())
     assert loaded.blank == first.blank == 0
 
 
@@ -94,7 +94,7 @@ def test_the_output_layer_is_drawn_anew_when_asked(family, tmp_path):
     with pytest.raises(ModelError, match="is a CTC model without a tokenizer"):
         load_backbone(source, 0, new_head=True)
     source.reset_head = True
-    first, other = (load_backbone(source, seed).model.state_dict() for seed in (1, 2))
+    first, other = (load_backbone(source, seed).module.state_dict() for seed in (1, 2))
     differ = {name for name, tensor in first.items() if not torch.equal(tensor, other[name])}
     assert differ in ({"lm_head.weight"}, {"ctc_head.weight"}, {"ctc_head.weight", "ctc_head.bias"})
     assert all(torch.equal(t, first[name]) for name, t in model.state_dict().items() if "_head" not in name)
@@ -121,4 +121,4 @@ def test_names_of_older_releases_load(family, tmp_path):
         weights = {name.replace(new, old): tensor for name, tensor in weights.items()}
     assert any(name.endswith("weight_g") for name in weights)
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    assert same(model.state_dict(), load_trained(source).model.state_dict())
+    assert same(model.state_dict(), load_trained(source).module.state_dict())

@@ -11,8 +11,9 @@ from transformers import AutoConfig, ParakeetTokenizer, PreTrainedTokenizerFast
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError
-from audio_lottery.evaluation.decoding import greedy_decoder
-from audio_lottery.models.ctc import load_backbone, load_trained
+from audio_lottery.evaluation.decoding import GreedyDecoder
+from audio_lottery.models.base import Emission
+from audio_lottery.models.load import load_backbone, load_trained
 from audio_lottery.models.vocabulary import settle_outputs
 from tests.models.test_checkpoint import pattern, remove, reweight, update
 
@@ -59,7 +60,7 @@ def test_the_blank_is_known_and_never_written(folder, tmp_path, tokens, names, t
     for index in range(30):
         frames = torch.tensor([[tokens["a"], blank, tokens["b"], index, blank, tokens["c"], tokens["c"]]])
         logits = torch.nn.functional.one_hot(frames, 30).float()
-        text = greedy_decoder(backbone)(logits, [7])[0][0].text
+        text = GreedyDecoder(backbone)(Emission(logits, [7]))[0][0].text
         assert text.startswith("ab")
         assert text.endswith("c")
         assert "PAD" not in text

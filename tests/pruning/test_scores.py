@@ -34,7 +34,7 @@ def test_lamp_is_the_formula(weights, data):
         }
     )
     for mask in (None, among):
-        found = SCORES["lamp"](weights, mask, Evidence())
+        found = SCORES["lamp"].function(weights, mask, Evidence())
         for name, weight in weights.items():
             present = range(weight.numel()) if mask is None else mask[name].reshape(-1).nonzero().flatten().tolist()
             expected = literal.lamp(weight.reshape(-1).tolist(), list(present))
@@ -43,15 +43,15 @@ def test_lamp_is_the_formula(weights, data):
 
 def test_the_largest_weight_of_every_tensor_has_lamp_score_one():
     weights = {"big": torch.randn(8, 8, generator=torch.Generator().manual_seed(0)), "one": torch.tensor([[1e-20]])}
-    scores = SCORES["lamp"](weights, None, Evidence())
+    scores = SCORES["lamp"].function(weights, None, Evidence())
     assert [float(score.max()) for score in scores.values()] == [1.0, 1.0]
 
 
 def test_random_depends_on_seed_and_name_only():
     weights = {"a": torch.ones(40, 50), "b": torch.zeros(40, 50)}
-    first = SCORES["random"](weights, None, Evidence(seed=1))
-    again = SCORES["random"]({"b": torch.ones(40, 50), "a": torch.zeros(40, 50)}, None, Evidence(seed=1))
-    other = SCORES["random"](weights, None, Evidence(seed=2))
+    first = SCORES["random"].function(weights, None, Evidence(seed=1))
+    again = SCORES["random"].function({"b": torch.ones(40, 50), "a": torch.zeros(40, 50)}, None, Evidence(seed=1))
+    other = SCORES["random"].function(weights, None, Evidence(seed=2))
     assert torch.equal(first["a"], again["a"])
     assert torch.equal(first["b"], again["b"])
     assert not torch.equal(first["a"], first["b"])
@@ -61,7 +61,7 @@ def test_random_depends_on_seed_and_name_only():
 
 def test_wanda_takes_norms_of_each_output_where_groups_see_different_inputs():
     kernel, norms = torch.randn(4, 3, 2), torch.rand(4, 6)
-    found = SCORES["wanda"]({"kernel": kernel}, None, Evidence(activations={"kernel": norms}))
+    found = SCORES["wanda"].function({"kernel": kernel}, None, Evidence(activations={"kernel": norms}))
     assert torch.equal(found["kernel"], kernel.abs() * norms.reshape(4, 3, 2))
 
 
@@ -69,7 +69,7 @@ def test_wanda_multiplies_by_the_norm_of_the_input_and_flattens_kernels_tap_by_t
     linear = torch.tensor([[1.0, -2.0], [-3.0, 4.0]])
     kernel = torch.arange(1.0, 13.0).reshape(2, 2, 3)  # two inputs, three taps
     norms = {"linear": torch.tensor([10.0, 0.5]), "kernel": torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0, 2.0])}
-    found = SCORES["wanda"]({"linear": linear, "kernel": kernel}, None, Evidence(activations=norms))
+    found = SCORES["wanda"].function({"linear": linear, "kernel": kernel}, None, Evidence(activations=norms))
     assert found["linear"].tolist() == [[10.0, 1.0], [30.0, 2.0]]
     assert found["kernel"].tolist() == [[[1, 0, 0], [0, 0, 12]], [[7, 0, 0], [0, 0, 24]]]
 
@@ -77,8 +77,8 @@ def test_wanda_multiplies_by_the_norm_of_the_input_and_flattens_kernels_tap_by_t
 def test_taylor_and_movement_are_the_evidence():
     weights = {"w": torch.tensor([[1.0, 2.0]])}
     evidence = Evidence(saliency={"w": torch.tensor([[3.0, 0.0]])}, movement={"w": torch.tensor([[-1.0, 2.0]])})
-    assert SCORES["taylor"](weights, None, evidence)["w"].tolist() == [[3.0, 0.0]]
-    assert SCORES["movement"](weights, None, evidence)["w"].tolist() == [[-1.0, 2.0]]
+    assert SCORES["taylor"].function(weights, None, evidence)["w"].tolist() == [[3.0, 0.0]]
+    assert SCORES["movement"].function(weights, None, evidence)["w"].tolist() == [[-1.0, 2.0]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -87,7 +87,7 @@ def test_scores_are_finite_float32_of_the_shapes(score, dtype):
     weights = {"a": torch.randn(4, 6).to(dtype), "b": torch.randn(2, 3, 2).to(dtype).requires_grad_()}
     like = {name: weight.detach().abs() for name, weight in weights.items()}
     evidence = Evidence({"a": torch.ones(6), "b": torch.ones(6)}, like, like)
-    found = SCORES[score](weights, None, evidence)
+    found = SCORES[score].function(weights, None, evidence)
     for name, weight in weights.items():
         assert found[name].dtype == torch.float32
         assert found[name].shape == weight.shape
@@ -101,7 +101,7 @@ def test_weights_that_are_not_finite_are_named(score, bad):
     like = {name: torch.ones_like(weight) for name, weight in weights.items()}
     evidence = Evidence({"fine": torch.ones(2), "broken": torch.ones(2)}, like, like)
     with pytest.raises(MaskError, match="'broken' has weights that are NaN or infinite"):
-        SCORES[score](weights, None, evidence)
+        SCORES[score].function(weights, None, evidence)
 
 
 W = {"a.weight": torch.ones(2, 3)}
@@ -123,4 +123,4 @@ W = {"a.weight": torch.ones(2, 3)}
 )
 def test_evidence_that_is_missing_or_does_not_fit_is_refused(score, evidence, message):
     with pytest.raises(MaskError, match=message):
-        SCORES[score](W, None, evidence)
+        SCORES[score].function(W, None, evidence)

@@ -13,7 +13,7 @@ from audio_lottery.config import CorpusConfig, DataConfig, ModelConfig, SpecAugm
 from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.data.filters import prepare_training
 from audio_lottery.errors import ModelError, RunError, StorageError
-from audio_lottery.models.ctc import load_recogniser
+from audio_lottery.models.load import load_recogniser
 from audio_lottery.processes import make_accelerator
 from audio_lottery.pruning import Mask, find_scope, global_magnitude
 from audio_lottery.training import checkpoint, loop

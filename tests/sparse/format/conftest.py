@@ -10,7 +10,7 @@ from audio_lottery.sparse import format as sparse_format
 from tests.conftest import TINY_MODEL
 
 
-def tiny_recogniser(seed=3, density=0.1):
+def tiny_backbone(seed=3, density=0.1):
     """w2v2-mini made tiny, pruned to ``density``."""
     backbone = load_backbone(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed)
     names = find_scope(backbone.module).names
@@ -22,7 +22,7 @@ def tiny_recogniser(seed=3, density=0.1):
 @pytest.fixture(scope="module")
 def backbone():
     """Not to be changed."""
-    return tiny_recogniser()
+    return tiny_backbone()
 
 
 @pytest.fixture(scope="module")

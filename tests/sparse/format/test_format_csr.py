@@ -7,7 +7,7 @@ import torch
 
 from audio_lottery.errors import ModelError, RunError
 from audio_lottery.sparse.format import export_csr, read_csr
-from tests.sparse.format.conftest import equal, tiny_recogniser
+from tests.sparse.format.conftest import equal, tiny_backbone
 
 
 @pytest.mark.parametrize("layout", ["csr", "csc"])
@@ -25,7 +25,7 @@ def test_scipy_reads_the_weights(backbone, tmp_path, layout):
 @pytest.mark.parametrize("layout", ["csr", "csc"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_a_round_trip_keeps_every_bit(tmp_path, layout, dtype):
-    model = tiny_recogniser().model.to(dtype)
+    model = tiny_backbone().module.to(dtype)
     weight = model.lm_head.weight.data
     weight[0, :3] = torch.tensor([-0.0, float("inf"), 0.0])
     export_csr(model, tmp_path / "export", layout)

@@ -12,10 +12,10 @@ from transformers import AutoModelForCTC, Wav2Vec2Model, pipeline
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError, StorageError
 from audio_lottery.models.checkpoint import SPARSE_NAME
-from audio_lottery.models.ctc import load_backbone, load_folder
+from audio_lottery.models.load import load_backbone, load_folder
 from audio_lottery.sparse import format as sparse_format
 from audio_lottery.sparse.format import container, load, read, save
-from tests.sparse.format.conftest import equal, tiny_recogniser
+from tests.sparse.format.conftest import equal, tiny_backbone
 
 HEAD = "lm_head.weight"
 LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 377607901\n"
@@ -90,13 +90,13 @@ def test_its_name_is_known_where_its_code_is_not_loaded():
 
 def test_load_backbone_reads_it(backbone, saved):
     loaded = load_folder(saved[1])
-    assert equal(loaded.model.state_dict(), backbone.module.state_dict())
+    assert equal(loaded.module.state_dict(), backbone.module.state_dict())
     assert loaded.processor.tokenizer.get_vocab() == backbone.processor.tokenizer.get_vocab()
 
 
 def test_load_backbone_can_draw_a_new_head(saved, backbone):
     config = ModelConfig(init=str(saved[1]), reset_head=True)
-    first, again, other = (load_backbone(config, seed).model.state_dict() for seed in (1, 1, 2))
+    first, again, other = (load_backbone(config, seed).module.state_dict() for seed in (1, 1, 2))
     assert equal(first, again)
     assert not torch.equal(first[HEAD], other[HEAD])
     assert not torch.equal(first[HEAD], backbone.module.state_dict()[HEAD])
@@ -141,7 +141,7 @@ def test_a_missing_head_is_an_error_for_load(folder):
 
 
 def test_other_dtypes_come_back(tmp_path):
-    model = tiny_recogniser().model.to(torch.bfloat16)
+    model = tiny_backbone().module.to(torch.bfloat16)
     model.lm_head.to(torch.float32)
     save(model, tmp_path / "mixed")
     loaded = load(tmp_path / "mixed").state_dict()
@@ -150,7 +150,7 @@ def test_other_dtypes_come_back(tmp_path):
 
 
 def test_tied_weights_are_stored_once(tmp_path):
-    model = tiny_recogniser().model
+    model = tiny_backbone().module
     layer = model.wav2vec2.encoder.layers[0].attention
     layer.q_proj.weight = layer.k_proj.weight
     report = save(model, tmp_path / "tied")
@@ -164,7 +164,7 @@ def test_a_bare_encoder_is_loaded_and_gets_a_seeded_head(backbone, tmp_path):
     encoder.load_state_dict(backbone.module.wav2vec2.state_dict())
     save(encoder, tmp_path / "encoder", processor=backbone.processor)
     assert equal(load(tmp_path / "encoder").state_dict(), encoder.state_dict())
-    loaded = load_backbone(ModelConfig(init=str(tmp_path / "encoder")), seed=1, new_head=True).model
+    loaded = load_backbone(ModelConfig(init=str(tmp_path / "encoder")), seed=1, new_head=True).module
     assert equal(loaded.wav2vec2.state_dict(), encoder.state_dict())
 
 

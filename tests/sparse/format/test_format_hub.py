@@ -21,7 +21,7 @@ from audio_lottery.models.load import load_backbone
 from audio_lottery.sparse.format import load
 for name, model in {{
     "load": lambda: load("{REPO}", revision="{COMMIT}"),
-    "backbone": lambda: load_backbone(ModelConfig(init="{REPO}"), seed=0).model,
+    "backbone": lambda: load_backbone(ModelConfig(init="{REPO}"), seed=0).module,
 }}.items():
     save_file(dict(model().state_dict()), sys.argv[1] + "/" + name)
 try:
