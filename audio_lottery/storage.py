@@ -2,6 +2,8 @@
 
 A *sealed folder* is one whose last-written file, ``done``, lists the size and SHA-256 of every other file in it.
 `sealed_folder` makes one; `is_sealed` says whether a folder has been finished; `verify_sealed` proves that it is whole.
+`remove_sealed` takes files out of one on purpose: the seal says so before they go, so that what was removed is never
+taken for what was lost.
 """
 
 import fcntl
@@ -9,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,7 +113,7 @@ def is_sealed(path: Path) -> bool:
 
 
 def verify_sealed(path: Path, remedy: str) -> None:
-    """Compare every file of a sealed folder with its seal.
+    """Compare every file of a sealed folder with its seal; one that was removed on purpose may be there or not.
 
     Args:
         path: the folder.
@@ -120,14 +122,58 @@ def verify_sealed(path: Path, remedy: str) -> None:
     Raises:
         RunError: a file is missing, shorter or longer than it was, or its bytes changed.
     """
-    for name, entry in read_json(path / SEAL)["files"].items():
+    seal = read_json(path / SEAL)
+    removed = seal.get("removed", {})
+    for name, entry in (seal["files"] | removed).items():
         file = path / name
         if not file.is_file():
+            if name in removed:
+                continue
             raise RunError(f"{file} is missing; {remedy}")
         if file.stat().st_size != entry["bytes"]:
             raise RunError(f"{file} has {file.stat().st_size} bytes where {entry['bytes']} were written; {remedy}")
         if file_sha256(file) != entry["sha256"]:
             raise RunError(f"{file} does not hold the bytes that were written; {remedy}")
+
+
+def remove_sealed(path: Path, names: Collection[str], reason: str) -> None:
+    """Remove files of a sealed folder on purpose.
+
+    The seal is replaced first: from then on the folder is whole with and without the files, so a kill at any moment
+    leaves nothing damaged, and calling this again finishes what a kill left. The seal keeps size and SHA-256: a file
+    that is made again and put back is known to be the same.
+
+    Args:
+        path: the folder.
+        names: files in it; those that it never had are passed over.
+        reason: why, for whoever looks for them.
+
+    Raises:
+        StorageError: the seal could not be written, or a file not be removed; the folder is whole.
+    """
+    seal = read_json(path / SEAL)
+    files, removed = seal["files"], seal.get("removed", {})
+    leaving = {name: files.pop(name) | {"reason": reason} for name in names if name in files}
+    if leaving:
+        write_json(path / SEAL, {"files": files, "removed": removed | leaving})
+    try:
+        for name in names:
+            if name in leaving or name in removed:
+                (path / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def removal_reason(path: Path, name: str) -> str | None:
+    """Why a file of a sealed folder is not there; None where it is, or where it was not removed on purpose."""
+    if (path / name).is_file():
+        return None
+    try:
+        seal = json.loads((path / SEAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no folder of ours: others may have a file of that name
+        return None
+    entry = seal.get("removed", {}).get(name) if isinstance(seal, dict) else None
+    return None if entry is None else str(entry["reason"])
 
 
 def recover_retired(path: Path) -> None:

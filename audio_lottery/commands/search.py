@@ -16,6 +16,7 @@ def run_search(config: RunConfig) -> None:
     # Here and not above: they load torch, and a mistake in the settings should be told at once.
     from accelerate.state import PartialState
 
+    from audio_lottery.lottery.run_folder import MODEL_FILE
     from audio_lottery.lottery.search import search
     from audio_lottery.report.tables import format_table
     from audio_lottery.report.write import write_report
@@ -25,4 +26,5 @@ def run_search(config: RunConfig) -> None:
         run_dir = Path(config.run_dir)
         print(format_table(rows))
         print(f"\ntable:  {run_dir / 'summary.csv'}\nplot:   {run_dir / 'curve.png'} and {run_dir / 'curve.svg'}")
-        print(f"models: {run_dir}/round_*")
+        there = sorted(path.parent.name for path in run_dir.glob(f"round_*/{MODEL_FILE}"))
+        print(f"models: {run_dir}/round_*" if len(there) == len(rows) else f"models: {', '.join(there)} in {run_dir}")

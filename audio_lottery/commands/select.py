@@ -93,7 +93,8 @@ def _named(ticket: Ticket | None) -> str:
     if ticket is None:
         return "none"
     matches = "" if ticket.matches else f", which does not match (no: {ticket.reason})"
+    model = f"; no model: {ticket.removed}" if ticket.removed else ""
     return (
         f"round {ticket.round}, {ticket.remaining_percent:.2f} % of the weights, dev WER "
-        f"{percent(ticket.dev.wer.mean)} %, test WER {percent(ticket.test.wer.mean)} %{matches}"
+        f"{percent(ticket.dev.wer.mean)} %, test WER {percent(ticket.test.wer.mean)} %{matches}{model}"
     )

@@ -191,6 +191,10 @@ class SearchConfig:
 
     Args:
         rounds: rounds after the dense round 0; round k keeps (1 - rate)^k of the prunable weights, or targets[k - 1].
+        keep: models of finished rounds that stay on disk: all; best (the dense round 0, the best on dev so far, and
+            those that later rounds are made from); or masks (only those that later rounds are made from). Masks,
+            metrics, transcripts and θ always stay; no mask or WER depends on it.
     """
 
     rounds: int = 5
+    keep: Literal["all", "best", "masks"] = "all"

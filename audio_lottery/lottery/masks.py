@@ -55,6 +55,13 @@ def gathers_movement(settings: PruningConfig, number: int) -> bool:
     return settings.score == "movement" and prunes and (settings.method == "imp" or number == 0)
 
 
+def mask_source(settings: PruningConfig, number: int, folder: RunFolder) -> Path | None:
+    """Folder of the model whose weights the mask of round ``number`` is made from; None where none are ranked."""
+    if number == 0 or settings.ticket is not None or settings.control == "dense" or settings.method == "gmp":
+        return None
+    return {"imp": folder.round(number - 1), "omp": folder.round(0)}.get(settings.method, folder.theta)
+
+
 def density_of(config: PruningConfig, number: int, start: float = 1.0) -> float:
     """Density that round ``number`` ends with, of the prunable weights.
 
@@ -126,9 +133,9 @@ def _make_mask(config: RunConfig, number: int, folder: RunFolder, train: Dataset
     if number == 0:
         return _dense_or_start(settings, load_folder(folder.theta).model, folder)
     start = _round_0(folder)
-    if settings.control == "dense" or settings.method == "gmp":
+    source = mask_source(settings, number, folder)
+    if source is None:
         return start
-    source = {"imp": folder.round(number - 1), "omp": folder.round(0)}.get(settings.method, folder.theta)
     among = Mask.load(source / "mask.safetensors") if settings.method == "imp" else start
     recogniser = load_folder(source)
     density = density_of(settings, number, start.density())

@@ -44,19 +44,20 @@ def start_of_round(config: RunConfig, number: int, mask: Mask, folder: RunFolder
     - ``lr``, ``none``: the trained values (Renda et al. 2020, arXiv:2003.02389).
     """
     how, specaugment = config.pruning.rewind, config.training.specaugment
-    if number > 0 and how in ("lr", "none"):
-        return rewind(trained_model(config.pruning, number, folder), mask, config.model, specaugment)
     if how == "random":
         return _masked(_load(folder.theta, config.model, specaugment, draw=config.seed + 1), mask)
-    recogniser = _load(folder.theta, config.model, specaugment)
     if how == "permuted":
+        recogniser = _load(folder.theta, config.model, specaugment)
         permute(recogniser.model, list(mask), config.seed + 1)
-    return _masked(recogniser, mask)
+        return _masked(recogniser, mask)
+    return rewind(start_source(config.pruning, number, folder), mask, config.model, specaugment)
 
 
-def trained_model(settings: PruningConfig, number: int, folder: RunFolder) -> Path:
-    """The trained model that round ``number`` is pruned from."""
-    return folder.round(0 if settings.method == "omp" else number - 1)
+def start_source(settings: PruningConfig, number: int, folder: RunFolder) -> Path:
+    """Folder of the model that round ``number`` starts from: θ, or the trained model that the round is pruned from."""
+    if number > 0 and settings.rewind in ("lr", "none"):
+        return folder.round(0 if settings.method == "omp" else number - 1)
+    return folder.theta
 
 
 @torch.no_grad()

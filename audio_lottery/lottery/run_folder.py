@@ -5,7 +5,8 @@ run/config.yaml                 the resolved settings; the folder belongs to the
 run/data/                       manifests of every split, as they were read when the run started
 run/theta/                      the rewind point: model, processor, metrics.json
 run/round_03/                   mask.safetensors, model.safetensors, config.json, processor, metrics.json,
-                                hypotheses/SUITE.tsv, done; movement.safetensors where the score is movement
+                                hypotheses/SUITE.tsv, done; movement.safetensors where the score is movement;
+                                the model may have been removed (search.keep): then the seal, done, says so
 run/work/round_03/              checkpoints of the stage in progress; removed when the stage is done
 run/tensorboard/                one log per stage; other trackers that keep files have folders of their names
 run/summary.csv, curve.png/svg  written after every round
@@ -15,6 +16,9 @@ A folder with the file ``done`` is whole: it was written under another name and 
 
 from dataclasses import dataclass
 from pathlib import Path
+
+MODEL_FILE = "model.safetensors"
+"""Weights of a stage, in its folder; `audio_lottery.lottery.keep` says which stages keep theirs."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from audio_lottery.evaluation.decoding import make_decoder
 from audio_lottery.evaluation.suites import Transcripts, run_suite
 from audio_lottery.evaluation.transcripts import read_transcripts
 from audio_lottery.lottery.data import RunData, load_run_data
+from audio_lottery.lottery.keep import check_sources, remove_models
 from audio_lottery.lottery.masks import (
     MOVEMENT_FILE,
     check_score,
@@ -37,7 +38,7 @@ from audio_lottery.lottery.masks import (
 )
 from audio_lottery.lottery.provenance import provenance
 from audio_lottery.lottery.rewind import start_of_round
-from audio_lottery.lottery.run_folder import RunFolder
+from audio_lottery.lottery.run_folder import MODEL_FILE, RunFolder
 from audio_lottery.models.ctc import Recogniser, load_recogniser
 from audio_lottery.pruning import Mask
 from audio_lottery.settings import flat_settings, save_config
@@ -90,8 +91,10 @@ def search(config: RunConfig, on_round: Callable[[list[Row], Path], None] | None
     rows: list[Row] = []
     for number in range(config.search.rounds + 1):
         rows.append(summary_row(run_round(config, number, folder, data, accelerator)))
-        if on_round is not None and accelerator.is_main_process:
-            on_round(rows, folder.path)
+        if accelerator.is_main_process:
+            remove_models(config, folder, rows)
+            if on_round is not None:
+                on_round(rows, folder.path)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return rows
@@ -125,6 +128,7 @@ def run_round(
     path = folder.round(number)
     if _finished(path, accelerator):
         return read_json(path / "metrics.json")
+    check_sources(config, number, folder)
     stage = path.name
     mask = first_mask(config, number, folder, data.train, accelerator)
     policy = policy_of(config, number, mask, folder)
@@ -168,8 +172,8 @@ def run_round(
                 "training": asdict(report),
                 "dev": dev,
                 "test": results,
-                "bytes": (temporary / "model.safetensors").stat().st_size,
-                "bytes_gzip": _gzip_size(temporary / "model.safetensors"),
+                "bytes": (temporary / MODEL_FILE).stat().st_size,
+                "bytes_gzip": _gzip_size(temporary / MODEL_FILE),
                 "seconds": report.seconds + time.monotonic() - trained,
             }
             write_json(temporary / "metrics.json", metrics)

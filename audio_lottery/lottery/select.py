@@ -22,9 +22,9 @@ from audio_lottery.evaluation.compare import Aggregate, aggregate, aggregate_dif
 from audio_lottery.evaluation.counts import ErrorCounts, count_errors
 from audio_lottery.evaluation.mapsswe import Mapsswe, mapsswe
 from audio_lottery.evaluation.transcripts import read_transcripts
-from audio_lottery.lottery.run_folder import RunFolder
+from audio_lottery.lottery.run_folder import MODEL_FILE, RunFolder
 from audio_lottery.settings import MAY_CHANGE, differing, read_settings
-from audio_lottery.storage import is_sealed, read_json
+from audio_lottery.storage import is_sealed, read_json, removal_reason
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ class Ticket:
         test: what is reported.
         matches: whether it matches the dense model.
         reason: why it does not; empty where it does.
+        removed: why its model is not on disk, one of the seeds'; empty where all are.
     """
 
     round: int
@@ -97,6 +98,7 @@ class Ticket:
     test: SetResult
     matches: bool
     reason: str
+    removed: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -106,6 +108,7 @@ class Ticket:
             "mask_sha256": list(self.mask_sha256),
             "matches": self.matches,
             "reason": self.reason,
+            "removed": self.removed,
             "dev": self.dev.to_dict(),
             "test": self.test.to_dict(),
         }
@@ -160,6 +163,7 @@ class Selection:
 class _Round:
     remaining_percent: float
     mask_sha256: str
+    removed: str
     dev: ErrorCounts
     test: ErrorCounts
 
@@ -214,7 +218,9 @@ def select(
         test = _measure([r.test for r in rounds], [r.test for r in dense], resamples, seed)
         reason = "" if dev.difference is None else why_not(dev.difference, dev.over_seeds, margin)
         remaining = aggregate([r.remaining_percent for r in rounds]).mean
-        tickets.append(Ticket(number, remaining, tuple(r.mask_sha256 for r in rounds), dev, test, not reason, reason))
+        masks = tuple(r.mask_sha256 for r in rounds)
+        removed = next((r.removed for r in rounds if r.removed), "")
+        tickets.append(Ticket(number, remaining, masks, dev, test, not reason, reason, removed))
     return Selection(suite, margin, tuple(run.seed for run in runs), tuple(tickets))
 
 
@@ -279,6 +285,7 @@ def _read_round(folder: Path, suite: str) -> _Round:
     return _Round(
         metrics["remaining_percent"],
         metrics["mask_sha256"],
+        removal_reason(folder, MODEL_FILE) or "",
         _read_counts(folder, "dev", metrics["dev"]),
         _read_counts(folder, suite, metrics["test"][suite]),
     )

@@ -20,11 +20,13 @@ from transformers import (
     Wav2Vec2Processor,
     set_seed,
 )
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from audio_lottery.config import ModelConfig, SpecAugmentConfig
 from audio_lottery.data.text import build_processor
 from audio_lottery.errors import ModelError
 from audio_lottery.models.presets import PRESETS
+from audio_lottery.storage import removal_reason
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +114,9 @@ def load_recogniser(config: ModelConfig, seed: int, specaugment: SpecAugmentConf
     Raises:
         ModelError: nothing there, not a CTC architecture, weights missing from the checkpoint, or an unknown override.
     """
+    removed = removal_reason(Path(config.init), SAFE_WEIGHTS_NAME)
+    if removed is not None:
+        raise ModelError(f"{config.init} has no model: {removed}")
     masking = {} if specaugment is None else _masking(specaugment)
     try:
         if config.init in PRESETS:
