@@ -35,7 +35,8 @@ def scripts(wheel, tmp_path_factory) -> Path:
     venv.create(folder, symlinks=True)
     binaries = folder / ("Scripts" if os.name == "nt" else "bin")
     options = ["--no-deps", "--no-index", "--no-compile"]
-    done(execute([*PIP, "--python", str(binaries / "python"), "install", *options, str(wheel)]))
+    # Not with this checkout on the path: where it was installed with setuptools, pip would take it for installed there.
+    done(execute([*PIP, "--python", str(binaries / "python"), "install", *options, str(wheel)], env=alone()))
     site_packages = next(folder.rglob("site-packages"))
     # A .pth in the borrowed folder is not read: of this checkout's editable installation nothing is seen.
     borrowed = [path for path in sys.path if path.endswith("site-packages")]

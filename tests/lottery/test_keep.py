@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,9 @@ import pytest
 from audio_lottery import storage
 from audio_lottery.commands.compress import main as compress
 from audio_lottery.commands.select import format_selection
-from audio_lottery.config import ModelConfig, PruningConfig, RunConfig, SearchConfig
+from audio_lottery.config import ModelConfig, PruningConfig, RunConfig, SearchConfig, TrainingConfig
 from audio_lottery.errors import ModelError, RunError
-from audio_lottery.lottery import keep
-from audio_lottery.lottery.keep import best_round, files_kept
+from audio_lottery.lottery.keep import best_round, files_kept, remove_models
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.lottery.search import search
 from audio_lottery.lottery.select import select
@@ -26,22 +26,24 @@ MODEL = "model.safetensors"
 
 @pytest.fixture(scope="module")
 def run(tiny_corpus, tmp_path_factory):
-    """A search of three pruned rounds by (keep, method), made when it is asked for."""
+    """A search of three pruned rounds by ``keep``, made when it is asked for: folder and rows."""
     folder, done = tmp_path_factory.mktemp("runs"), {}
 
-    def get(kept: str, pruning: PruningConfig | None = None) -> tuple[Path, list[dict]]:
-        pruning = pruning or PruningConfig()
-        key = kept, str(pruning)
-        if key not in done:
-            config = config_of(tiny_corpus, folder / str(len(done)), kept, pruning)
-            done[key] = Path(config.run_dir), search(config)
-        return done[key]
+    def get(kept: str) -> tuple[Path, list[dict]]:
+        if kept not in done:
+            done[kept] = folder / kept, search(config_of(tiny_corpus, folder / kept, kept))
+        return done[kept]
 
     return get
 
 
+TRAINING = TrainingConfig(max_steps=4, max_batch_seconds=8, learning_rate=2e-3, eval_every=4)
+
+
 def config_of(root: Path, run_dir: Path, kept: str, pruning: PruningConfig | None = None, rounds: int = 3) -> RunConfig:
-    return settings(root, run_dir, pruning or PruningConfig(), search=SearchConfig(rounds, kept))
+    return settings(
+        root, run_dir, pruning or PruningConfig(), search=SearchConfig(rounds, kept), training=replace(TRAINING)
+    )
 
 
 def models(run_dir: Path) -> list[str]:
@@ -110,7 +112,7 @@ def test_an_old_run_is_thinned_and_a_thinned_one_goes_on(run, tiny_corpus, tmp_p
     whole = run("all")[1]
     run_dir = tmp_path / "run"
     search(config_of(tiny_corpus, run_dir, "all", rounds=2))
-    assert len(models(run_dir)) == 4
+    assert models(run_dir) == ["round_00", "round_01", "round_02", "theta"]
     search(config_of(tiny_corpus, run_dir, "masks", rounds=2))
     assert models(run_dir) == ["round_02", "theta"]
     rows = search(config_of(tiny_corpus, run_dir, "all", rounds=3))
@@ -154,9 +156,8 @@ def test_select_compress_and_transfer_say_that_a_model_was_not_kept(run, tiny_co
     assert "; no model: it was not kept (search.keep masks); " in lines[1]
     assert "no model" not in lines[3]
     # its masks are there: a ticket is transferred as from any run
-    ticket = PruningConfig(ticket=str(run_dir))
-    rows = search(settings(tiny_corpus, tmp_path / "b", ticket, search=SearchConfig(3)))
-    assert [row["mask_sha256"] for row in rows] == [ticket.mask_sha256[0] for ticket in chosen.tickets]
+    rows = search(config_of(tiny_corpus, tmp_path / "b", "all", PruningConfig(ticket=str(run_dir)), rounds=2))
+    assert [row["mask_sha256"] for row in rows] == [ticket.mask_sha256[0] for ticket in chosen.tickets[:3]]
 
 
 def named(selection, number: int) -> str:
@@ -169,9 +170,11 @@ class Killed(BaseException):
     """Stands for kill -9: nothing catches it."""
 
 
-@pytest.mark.parametrize("moment", range(6))
+@pytest.mark.parametrize("moment", range(12))
 def test_killed_between_any_two_writes_the_folder_resumes(run, tiny_corpus, tmp_path, monkeypatch, moment):
     """Every system call that changes the disk while models are removed is a moment to die, before or after it."""
+    whole, rows = run("all")
+    shutil.copytree(whole, tmp_path / "run")
     config = config_of(tiny_corpus, tmp_path / "run", "masks")
     calls = {"left": moment}
 
@@ -189,19 +192,14 @@ def test_killed_between_any_two_writes_the_folder_resumes(run, tiny_corpus, tmp_
 
         return call
 
-    removing = keep.remove_sealed
-
-    def remove(*arguments):
-        with monkeypatch.context() as patch:
-            patch.setattr(storage.os, "replace", deadly(os.replace))
-            patch.setattr(Path, "unlink", deadly(Path.unlink))
-            removing(*arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(keep, "remove_sealed", remove)
+        patch.setattr(storage.os, "replace", deadly(os.replace))
+        patch.setattr(Path, "unlink", deadly(Path.unlink))
         with pytest.raises(Killed):
-            search(config)
-    assert figures(search(config)) == figures(run("all")[1])
+            remove_models(config, RunFolder(tmp_path / "run"), rows)
+    for number in range(4):
+        verify_sealed(tmp_path / "run" / f"round_0{number}", "remedy")
+    assert figures(search(config)) == figures(rows)
     assert models(tmp_path / "run") == ["round_03", "theta"]
 
 
