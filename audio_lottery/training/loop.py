@@ -145,7 +145,7 @@ class Trainer:
         training = Training(
             self.backbone, optimizer.optimizer, accelerator, self.config, self.stage, self.total_steps, progress
         )
-        resumed = load_checkpoint(self.stage.folder, training)
+        resumed = load_checkpoint(self.stage.checkpoint, training)
         self._call("start", training)
         if resumed is None:
             self._call("begin", training)
@@ -215,7 +215,7 @@ class Trainer:
 
     def _save(self, training: Training) -> None:
         if self.accelerator.is_main_process:
-            save_checkpoint(self.stage.folder, training, self._best, self.hooks)
+            save_checkpoint(self.stage.checkpoint, training, self._best, self.hooks)
         self.accelerator.wait_for_everyone()
 
     def _report(self, progress: Progress) -> TrainingReport:

@@ -17,7 +17,7 @@ class Stage:
 
     Attributes:
         name: theta, round_03, ...
-        folder: where its checkpoints live.
+        folder: its scratch space, where the checkpoint lives.
         seed: of order, dropout and SpecAugment.
         description: what progress bar and log lines say.
     """
@@ -26,6 +26,11 @@ class Stage:
     folder: Path
     seed: int
     description: str
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of the checkpoint to go on from."""
+        return self.folder / "checkpoint"
 
 
 @dataclass

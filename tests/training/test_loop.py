@@ -1,23 +1,37 @@
 """The loop: accumulation adds up exactly, resume equals uninterrupted, bad steps are skipped and counted."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from audio_lottery.training.masking import Fixed
 
 from audio_lottery import pruning
-from audio_lottery.config import CorpusConfig, DataConfig, ModelConfig, SpecAugmentConfig, TrainingConfig
+from audio_lottery.config import (
+    CorpusConfig,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    SpecAugmentConfig,
+    TrainingConfig,
+)
 from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.data.filters import prepare_training
 from audio_lottery.errors import ModelError, RunError, StorageError
-from audio_lottery.models.load import load_recogniser
+from audio_lottery.evaluation.evaluator import Evaluator
+from audio_lottery.models import ctc
+from audio_lottery.models.load import load_backbone
 from audio_lottery.processes import make_accelerator
 from audio_lottery.pruning import Mask, find_scope, global_magnitude
-from audio_lottery.training import checkpoint, loop
+from audio_lottery.training import checkpoint
+from audio_lottery.training.hook import Hook
+from audio_lottery.training.hooks import KeepMask
 from audio_lottery.training.loop import Trainer
+from audio_lottery.training.policies import Fixed
+from audio_lottery.training.speech import TrainingSpeech
+from audio_lottery.training.state import Stage, Training
 from tests.conftest import TINY_MODEL
 
 CONFIG = TrainingConfig(
@@ -31,28 +45,44 @@ CONFIG = TrainingConfig(
 DROPOUT = {"hidden_dropout": 0.1, "attention_dropout": 0.1}
 
 
-def make_trainer(root: Path, folder: Path, config: TrainingConfig = CONFIG, mask: bool = True, **overrides) -> Trainer:
+def make_trainer(
+    root: Path,
+    folder: Path,
+    config: TrainingConfig = CONFIG,
+    mask: bool = True,
+    hooks: Sequence[Hook] = (),
+    **overrides,
+) -> Trainer:
+    """A training of a tiny model; ``folder/checkpoint`` is continued."""
     accelerator = make_accelerator(overrides.pop("precision", "no"), None)
-    recogniser = load_recogniser(
-        ModelConfig(init="w2v2-mini", overrides=TINY_MODEL | DROPOUT | overrides), 1, config.specaugment
-    )
-    data = prepare_training(
-        load_manifest([CorpusConfig("jsonl", "train")], root), recogniser.processor, recogniser.frames, DataConfig()
-    )
+    backbone = load_backbone(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL | DROPOUT | overrides), 1)
+    manifest = load_manifest([CorpusConfig("jsonl", "train")], root)
+    data = prepare_training(manifest, backbone.vocabulary, backbone.can_align, DataConfig())
     dev = load_manifest([CorpusConfig("jsonl", "dev")], root)
-    ticket = None
     if mask:
-        names = find_scope(recogniser.model).names
-        ticket = global_magnitude(recogniser.model, 0.3, among=Mask.dense(recogniser.model, names))
-        pruning.apply(ticket, recogniser.model)
-    masking = None if ticket is None else Fixed(ticket)
+        names = find_scope(backbone.module).names
+        ticket = global_magnitude(backbone.module, 0.3, among=Mask.dense(backbone.module, names))
+        pruning.apply(ticket, backbone.module)
+        hooks = [KeepMask(Fixed(ticket)), *hooks]
+    judge = Evaluator(accelerator, EvaluationConfig(), "basic", root)
     return Trainer(
-        recogniser, data, dev, config, accelerator, folder=folder, seed=11, normalizer="basic", masking=masking
+        backbone,
+        TrainingSpeech(data, backbone, config, 11, accelerator),
+        lambda model: judge.score(model, dev, config.max_batch_seconds),
+        config,
+        accelerator,
+        Stage("theta", folder, 11, "train"),
+        hooks,
     )
+
+
+def mask_of(trainer: Trainer) -> Mask:
+    """The mask of the model that was kept."""
+    return next(hook for hook in trainer.hooks if isinstance(hook, KeepMask)).best
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in trainer.recogniser.model.state_dict().items()}
+    return {name: value.clone() for name, value in trainer.backbone.module.state_dict().items()}
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -67,10 +97,10 @@ def run_until_killed(trainer: Trainer, die_at: int, monkeypatch: pytest.MonkeyPa
     """Run ``trainer`` until ``die_at`` steps are done, and no further."""
     step = Trainer._step
 
-    def dying(self, module, optimizer, batches, progress):
-        if progress.step == die_at:
+    def dying(self, training, module, optimizer, batches):
+        if training.progress.step == die_at:
             raise Killed
-        return step(self, module, optimizer, batches, progress)
+        return step(self, training, module, optimizer, batches)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", dying)
@@ -95,9 +125,9 @@ def test_pruned_weights_are_zero_at_the_end_and_survivors_moved(tiny_corpus, tmp
     trainer = make_trainer(tiny_corpus, tmp_path)
     before = weights(trainer)
     trainer.run()
-    pruning.check(trainer.mask, trainer.recogniser.model)
+    pruning.check(mask_of(trainer), trainer.backbone.module)
     after = weights(trainer)
-    for name, kept in trainer.mask.items():
+    for name, kept in mask_of(trainer).items():
         assert not after[name][~kept].any()
     assert not same(before, after)
 
@@ -113,11 +143,11 @@ def test_accumulation_gives_the_gradients_of_one_large_batch(tiny_corpus, tmp_pa
     dry = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout"), 0.0)
     plain = replace(CONFIG, max_steps=1, specaugment=SpecAugmentConfig(time_prob=0))
     one = make_trainer(tiny_corpus, tmp_path / "one", replace(plain, max_batch_seconds=60), mask=False, **dry)
-    assert one.micro_steps_per_epoch == 1
+    assert one.speech.micro_steps_per_epoch == 1
     one.run()
     split = make_trainer(tiny_corpus, tmp_path / "split", replace(plain, max_batch_seconds=5), mask=False, **dry)
-    split.config = replace(split.config, accumulation_steps=split.micro_steps_per_epoch)
-    assert split.micro_steps_per_epoch > 3
+    split.config = replace(split.config, accumulation_steps=split.speech.micro_steps_per_epoch)
+    assert split.speech.micro_steps_per_epoch > 3
     split.run()
     for a, b in zip(gradients[0], gradients[1], strict=True):
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-6)
@@ -125,13 +155,13 @@ def test_accumulation_gives_the_gradients_of_one_large_batch(tiny_corpus, tmp_pa
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(tiny_corpus, tmp_path, monkeypatch):
     trainer = make_trainer(tiny_corpus, tmp_path)
-    real, calls = loop.ctc_loss, []
+    real, calls = ctc.ctc_loss, []
 
     def sometimes_nan(*arguments):
         calls.append(1)
         return real(*arguments) * (float("nan") if len(calls) in (2, 3) else 1.0)
 
-    monkeypatch.setattr(loop, "ctc_loss", sometimes_nan)
+    monkeypatch.setattr(ctc, "ctc_loss", sometimes_nan)
     report = trainer.run()
     assert report.nonfinite_steps == 2
     assert all(torch.isfinite(value).all() for value in weights(trainer).values())
@@ -139,8 +169,8 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tiny_corpus, tmp_path
 
 def test_a_training_that_stays_not_finite_is_given_up(tiny_corpus, tmp_path, monkeypatch):
     trainer = make_trainer(tiny_corpus, tmp_path, replace(CONFIG, max_nonfinite_steps=3))
-    real = loop.ctc_loss
-    monkeypatch.setattr(loop, "ctc_loss", lambda *arguments: real(*arguments) * float("inf"))
+    real = ctc.ctc_loss
+    monkeypatch.setattr(ctc, "ctc_loss", lambda *arguments: real(*arguments) * float("inf"))
     with pytest.raises(ModelError, match=r"not finite in 3 steps in a row"):
         trainer.run()
 
@@ -206,3 +236,47 @@ def test_half_precision_trains_and_resumes_exactly(tiny_corpus, tmp_path, monkey
     assert replace(resumed.run(), seconds=0) == replace(report, seconds=0)
     assert same(weights(resumed), weights(whole))
     assert all(value.dtype == torch.float32 for value in weights(whole).values())
+
+
+class Counter(Hook):
+    """A hook from outside: counts steps, and goes on counting after a kill."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.steps = 0
+
+    def load(self, training: Training, folder: Path) -> None:
+        self.calls.append("load")
+        self.steps = int((folder / "counter.json").read_text())
+
+    def save(self, training: Training, folder: Path) -> None:
+        self.calls.append("save")
+        (folder / "counter.json").write_text(str(self.steps))
+
+    def after_step(self, training: Training) -> None:
+        self.calls.append("after_step")
+        self.steps += 1
+
+    def may_keep(self, training: Training) -> bool:
+        self.calls.append("may_keep")
+        return training.progress.step != 4
+
+    def __getattribute__(self, name: str):
+        if name in ("start", "begin", "before_step", "after_backward", "before_evaluation", "finish"):
+            self.calls.append(name)
+        return super().__getattribute__(name)
+
+
+def test_hooks_are_called_in_their_places_and_keep_their_state(tiny_corpus, tmp_path, monkeypatch):
+    counter = Counter()
+    report = make_trainer(tiny_corpus, tmp_path / "whole", hooks=[counter]).run()
+    step = ["before_step", "after_backward", "after_step"]
+    evaluation = ["before_evaluation", "may_keep", "save"]
+    assert counter.calls == ["start", "begin", *(step * 2 + evaluation) * 3, "finish"]
+    assert report.best_step != 4
+
+    stopped, resumed = Counter(), Counter()
+    run_until_killed(make_trainer(tiny_corpus, tmp_path / "stopped", hooks=[stopped]), 5, monkeypatch)
+    make_trainer(tiny_corpus, tmp_path / "stopped", hooks=[resumed]).run()
+    assert (stopped.steps, resumed.steps) == (5, 6)
+    assert resumed.calls[:2] == ["start", "load"]

@@ -13,6 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from audio_lottery.config import PruningConfig
 from audio_lottery.errors import ConfigError
 from audio_lottery.lottery.search import search
+from audio_lottery.processes import make_accelerator
+from audio_lottery.training.hooks import Track
 from audio_lottery.training.tracking import StageTracker, tracker_names
 from tests.lottery.test_methods import settings
 from tests.training.test_loop import CONFIG, make_trainer, run_until_killed
@@ -91,9 +93,9 @@ def tracked(tiny_corpus, tmp_path):
     """A trainer whose scalars go to the named trackers."""
 
     def make(*names: str):
-        trainer = make_trainer(tiny_corpus, tmp_path / "work", replace(CONFIG, log_every=1))
-        trainer.tracker = StageTracker(names, trainer.accelerator, tmp_path / "demo", "theta", {"seed": 1, "a": [1, 2]})
-        return trainer
+        run = {"seed": 1, "a": [1, 2]}
+        track = Track(StageTracker(names, make_accelerator("no", None), tmp_path / "demo", "theta", run))
+        return make_trainer(tiny_corpus, tmp_path / "work", replace(CONFIG, log_every=1), hooks=[track])
 
     return make
 
