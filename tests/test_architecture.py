@@ -13,6 +13,7 @@ FLOORS = [
     {"config"},
     {"shipped"},
     {"settings"},
+    {"processes"},
     {"data", "pruning"},
     {"sparse"},
     {"models"},

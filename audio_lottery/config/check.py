@@ -75,8 +75,9 @@ def _decoder_problems(config: RunConfig) -> list[str]:
 
 
 def _pruning_problems(config: RunConfig) -> list[str]:
+    """Ranges; what goes with which method is the method's to say (`audio_lottery.lottery.methods.check_method`)."""
     pruning, rounds = config.pruning, config.search.rounds
-    targets, at_once = pruning.targets, pruning.method in ("mpi", "gmp", "parp", "parp_p")
+    targets = pruning.targets
     falling = all(one > other for one, other in pairwise(targets))
     checks = [
         (0 < pruning.rate < 1, f"pruning.rate is {pruning.rate}; it must lie between 0 and 1"),
@@ -87,31 +88,6 @@ def _pruning_problems(config: RunConfig) -> list[str]:
         (pruning.stages >= 1, "pruning.stages must be 1 or more"),
         (pruning.calibration >= 1, "pruning.calibration must be 1 or more"),
         (pruning.finetune_lr > 0, "pruning.finetune_lr must be positive"),
-        (
-            not at_once or pruning.rewind == "theta",
-            f"pruning.method {pruning.method} starts from θ, so pruning.rewind must be theta, not {pruning.rewind}",
-        ),
-        (
-            pruning.method not in ("gmp", "parp", "parp_p") or pruning.score in ("magnitude", "lamp", "random"),
-            f"pruning.score {pruning.score} needs more than the weights; {pruning.method} prunes while weights "
-            "move: use magnitude, lamp or random",
-        ),
-        (
-            (pruning.rewind == "step") == (pruning.rewind_step is not None),
-            "pruning.rewind step and pruning.rewind_step go together",
-        ),
-        (
-            pruning.ticket is None or pruning.method == "imp",
-            "pruning.ticket brings its masks: pruning.method must be imp",
-        ),
-        (
-            pruning.control in ("none", "dense") or pruning.ticket is not None,
-            f"pruning.control {pruning.control} needs pruning.ticket, the run that it is the control of",
-        ),
-        (
-            pruning.control != "dense" or (pruning.ticket is None and pruning.rewind == "theta"),
-            "pruning.control dense trains θ without a mask: no pruning.ticket, and pruning.rewind theta",
-        ),
     ]
     return [message for holds, message in checks if not holds]
 

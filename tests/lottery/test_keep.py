@@ -14,6 +14,7 @@ from audio_lottery.commands.select import format_selection
 from audio_lottery.config import ModelConfig, PruningConfig, RunConfig, SearchConfig, TrainingConfig
 from audio_lottery.errors import ModelError, RunError
 from audio_lottery.lottery.keep import best_round, files_kept, remove_models
+from audio_lottery.lottery.methods import make_method
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.lottery.search import search
 from audio_lottery.lottery.select import select
@@ -99,13 +100,13 @@ def test_models_that_later_rounds_are_made_from_stay(tmp_path, pruning, best, ma
     for kept, expected in (("best", best), ("masks", masks)):
         for planned in (4, 9):  # the last round, and one on the way
             config = config_of(tmp_path, tmp_path, kept, pruning, planned)
-            assert rounds(files_kept(config, 4, 2, folder)).get("model", []) == expected
+            assert rounds(files_kept(config.search, 4, 2, make_method(config, folder))).get("model", []) == expected
 
 
 @pytest.mark.parametrize(("method", "source"), [("imp", 4), ("omp", 0)])
 def test_movement_scores_stay_where_a_mask_will_be_made_from_them(tmp_path, method, source):
     config = config_of(tmp_path, tmp_path, "best", PruningConfig(method=method, score="movement"), 9)
-    assert rounds(files_kept(config, 4, 2, RunFolder(tmp_path)))["movement"] == [source]
+    assert rounds(files_kept(config.search, 4, 2, make_method(config, RunFolder(tmp_path))))["movement"] == [source]
 
 
 def test_an_old_run_is_thinned_and_a_thinned_one_goes_on(run, tiny_corpus, tmp_path):
@@ -196,7 +197,7 @@ def test_killed_between_any_two_writes_the_folder_resumes(run, tiny_corpus, tmp_
         patch.setattr(storage.os, "replace", deadly(os.replace))
         patch.setattr(Path, "unlink", deadly(Path.unlink))
         with pytest.raises(Killed):
-            remove_models(config, RunFolder(tmp_path / "run"), rows)
+            remove_models(config, make_method(config, RunFolder(tmp_path / "run")), rows)
     for number in range(4):
         verify_sealed(tmp_path / "run" / f"round_0{number}", "remedy")
     assert figures(search(config)) == figures(rows)

@@ -23,8 +23,10 @@ from audio_lottery.config import (
     validate,
 )
 from audio_lottery.errors import AudioLotteryError, ConfigError, MaskError
+from audio_lottery.lottery.methods import check_method
 from audio_lottery.lottery.search import search
 from audio_lottery.models.load import load_folder
+from audio_lottery.models.wav2vec2 import Wav2Vec2
 from audio_lottery.pruning import Evidence, Mask, exact_count, prune
 from audio_lottery.storage import read_json
 from audio_lottery.training import loop
@@ -199,7 +201,7 @@ def test_survivors_start_where_the_rewinding_says(runs, tiny_corpus, tmp_path, m
 def test_movement_ranks_by_the_training_of_the_round_before(runs, name, source):
     run, method = runs(name), METHODS[name]
     scores = load_file(run / f"round_{source:02d}" / "movement.safetensors")
-    model = load_folder(run / f"round_{source:02d}").model
+    model = load_folder(run / f"round_{source:02d}").module
     expected = prune(
         model,
         0.25 if method.targets else 0.64,
@@ -222,7 +224,7 @@ def test_movement_needs_weights_that_train(tiny_corpus, tmp_path):
     with pytest.raises(MaskError, match=r"does not train .*feature_extractor.*leave frozen weights out of the scope"):
         search(config)
     assert not (tmp_path / "run" / "round_00").exists()
-    exclude = [*config.pruning.exclude, "feature_extractor"]
+    exclude = [*Wav2Vec2.heads, "feature_extractor"]
     pruning = PruningConfig(score="movement", exclude=exclude)
     search(replace(config, run_dir=str(tmp_path / "other"), pruning=pruning, search=SearchConfig(rounds=1)))
     assert mask(tmp_path / "other", 1).density() == pytest.approx(0.8, abs=1e-3)
@@ -276,6 +278,12 @@ def test_masks_that_move_stay_within_the_mask_they_start_from(runs, tiny_corpus,
     assert found.is_subset_of(Mask.load(path))
 
 
+def check(config: RunConfig) -> None:
+    """What a search looks at first."""
+    validate(config)
+    check_method(config)
+
+
 @pytest.mark.parametrize(
     ("pruning", "message"),
     [
@@ -292,7 +300,7 @@ def test_masks_that_move_stay_within_the_mask_they_start_from(runs, tiny_corpus,
 )
 def test_settings_that_do_not_go_together(tiny_corpus, tmp_path, pruning, message):
     with pytest.raises(ConfigError, match=message):
-        validate(settings(tiny_corpus, tmp_path / "run", pruning))
+        check(settings(tiny_corpus, tmp_path / "run", pruning))
 
 
 @pytest.mark.parametrize(

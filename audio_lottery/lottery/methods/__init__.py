@@ -9,7 +9,7 @@ from audio_lottery.lottery.methods.imp import Imp
 from audio_lottery.lottery.methods.one_shot import Mpi, Omp
 from audio_lottery.lottery.methods.parp import Parp, ProgressiveParp
 from audio_lottery.lottery.methods.ticket import CONTROLS, Ticket
-from audio_lottery.lottery.rewind import get_rewind
+from audio_lottery.lottery.rewind import REWINDS, get_rewind
 from audio_lottery.lottery.run_folder import RunFolder
 
 __all__ = ["CONTROLS", "METHODS", "EvidenceSource", "Method", "check_method", "make_method"]
@@ -32,8 +32,6 @@ def check_method(config: RunConfig) -> type[Method]:
         ConfigError: settings that do not go with it, or with each other.
     """
     settings = config.pruning
-    if settings.control != "dense" and settings.control != "none" and settings.ticket is None:
-        raise ConfigError(f"pruning.control {settings.control} needs pruning.ticket, the run that it is the control of")
     if settings.control == "dense":
         kind: type[Method] = Dense
     elif settings.ticket is not None:
@@ -41,6 +39,10 @@ def check_method(config: RunConfig) -> type[Method]:
     else:
         kind = METHODS[settings.method]
     problems = kind.problems(settings)
+    if settings.control not in ("none", "dense") and settings.ticket is None:
+        problems.append(f"pruning.control {settings.control} needs pruning.ticket, the run that it is the control of")
+    if REWINDS[settings.rewind].needs_step != (settings.rewind_step is not None):
+        problems.append("pruning.rewind step and pruning.rewind_step go together")
     if problems:
         raise ConfigError("; ".join(problems))
     return kind
