@@ -15,6 +15,7 @@ import json
 import statistics
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -26,7 +27,8 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 from audio_lottery import pruning
 from audio_lottery.config import PruningConfig
 from audio_lottery.pruning import Enforcer, Mask, find_scope, global_magnitude
-from audio_lottery.training.masking import Adjusting, MaskKeeper
+from audio_lottery.training.hooks import KeepMask
+from audio_lottery.training.policies import Repruned
 
 # Of --tiny.
 TINY = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
@@ -77,17 +79,21 @@ class Parp:
     """PARP's mask on a model of its own, as the search keeps it."""
 
     def __init__(self, mask: Mask, every: int, tiny: bool) -> None:
-        self.every = every
         self.contender = Contender(build(tiny), None)
-        policy = Adjusting(mask, (mask.density(),), self._prune, every)
-        self.keeper = MaskKeeper(policy, self.contender.model, Accelerator(), total=1 << 30)
-        pruning.apply(mask, self.contender.model)
-        self.keeper.start(None)
+        self.keeper = KeepMask(Repruned(mask, (mask.density(),), self._prune, every))
+        self.training: Any = SimpleNamespace(
+            backbone=SimpleNamespace(module=self.contender.model),
+            optimizer=self.contender.optimizer,
+            accelerator=Accelerator(),
+            progress=SimpleNamespace(step=every),
+            total_steps=1 << 30,
+        )
+        self.keeper.begin(self.training)
 
     def reprune(self) -> float:
         """Prune again; returns seconds."""
         start = time.perf_counter()
-        self.keeper.before_step(self.every)
+        self.keeper.before_step(self.training)
         return time.perf_counter() - start
 
     @staticmethod
@@ -141,7 +147,7 @@ def main() -> None:
         if repeat:
             repruning.append(seconds)
     pruning.check(mask, table["audio_lottery"].model)
-    parp.keeper.before_evaluation(options.every)  # raises where pruned weights are left
+    parp.keeper.before_evaluation(parp.training)  # raises where pruned weights are left
     dense = statistics.median(times["dense"])
     rows: list[dict[str, Any]] = [
         {

@@ -20,11 +20,13 @@ import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, pipeline
 
 from audio_lottery.cli import run
-from audio_lottery.config import CorpusConfig, ModelConfig
+from audio_lottery.config import CorpusConfig, EvaluationConfig, ModelConfig
 from audio_lottery.data.audio import SAMPLE_RATE, read_audio
 from audio_lottery.data.corpora.load import load_manifest
+from audio_lottery.evaluation.evaluator import Evaluator
+from audio_lottery.evaluation.transcripts import best_texts
+from audio_lottery.models.base import Backbone
 from audio_lottery.models.characters import build_processor
-from audio_lottery.evaluation.transcribe import best_texts, transcribe
 from audio_lottery.models.load import load_backbone
 from audio_lottery.models.wav2vec2 import Wav2Vec2
 from audio_lottery.processes import make_accelerator
@@ -47,8 +49,9 @@ def main() -> None:
     corpus = CorpusConfig(options.corpus, options.split, options.path, options.utterances)
     manifest = load_manifest([corpus], Path())
     seconds = float(sum(manifest["duration"]))
-    backbone = make_recogniser(options.model)
+    backbone = make_backbone(options.model)
     accelerator = make_accelerator("no", None)
+    judge = Evaluator(accelerator, EvaluationConfig(precision=options.precision), "none", Path())
     backbone.module.eval().to(accelerator.device)
     asr = pipeline(
         "automatic-speech-recognition",
@@ -59,7 +62,7 @@ def main() -> None:
     )
 
     def ours() -> list[str]:
-        return best_texts(transcribe(backbone, manifest, accelerator, precision=options.precision))
+        return best_texts(judge.hypotheses(backbone, manifest))
 
     def audio() -> Iterator[dict[str, Any]]:
         for row in manifest:
@@ -103,7 +106,7 @@ def main() -> None:
         options.json.write_text(json.dumps({"audio_seconds": seconds, "rows": rows}, indent=2) + "\n")
 
 
-def make_recogniser(model: str) -> Wav2Vec2:
+def make_backbone(model: str) -> Backbone:
     """A saved model, a preset, or wav2vec2-base with random weights."""
     if model != "base":
         return load_backbone(ModelConfig(init=model), seed=0)

@@ -25,6 +25,7 @@ from audio_lottery.cli import run
 from audio_lottery.config import AugmentConfig, SuiteConfig
 from audio_lottery.data.audio import SAMPLE_RATE, probe
 from audio_lottery.data.batching import AudioTransform, Collator, SpeechDataset, make_loader, pack
+from audio_lottery.data.features import FeatureExtraction
 from audio_lottery.data.noise import audio_files, make_augmenter, make_condition, pink_noise
 from audio_lottery.models.characters import build_processor
 
