@@ -160,9 +160,9 @@ class PruningConfig:
         stages: parp_p: densities between dense and the target, in equal steps.
         start: mask file that round 0 starts from, instead of dense.
         ticket: run folder whose masks are used, round by round, instead of making masks.
-        control: with ticket: random_layers (random masks with the ticket's layer densities), random_uniform (random
-            masks with its total), shuffled (each layer's mask shuffled). Without: dense (no pruning; round k trains as
-            long as rounds 0 to k together).
+        control: none, or, with ticket: random_layers (random masks with the ticket's layer densities), random_uniform
+            (random masks with its total), shuffled (each layer's mask shuffled). Without: dense (no pruning; round k
+            trains as long as rounds 0 to k together).
         calibration: training utterances that taylor and wanda look at.
     """
 

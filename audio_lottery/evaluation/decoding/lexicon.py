@@ -4,8 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from transformers import Wav2Vec2Processor
+from typing import Any
 
 from audio_lottery.data.text.characters import show
 from audio_lottery.errors import TextError
@@ -52,7 +51,7 @@ class Speller:
     delimiter_token: str
 
     @classmethod
-    def from_processor(cls, processor: Wav2Vec2Processor) -> "Speller":
+    def from_processor(cls, processor: Any) -> "Speller":
         """The speller of a processor's tokenizer.
 
         Raises:

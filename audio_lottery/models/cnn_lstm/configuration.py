@@ -1,7 +1,5 @@
 """Sizes of a CNN-LSTM, as a transformers configuration."""
 
-from typing import Any
-
 from transformers import PretrainedConfig
 
 
@@ -23,21 +21,10 @@ class CnnLstmConfig(PretrainedConfig):
 
     model_type = "cnn_lstm_ctc"
 
-    def __init__(
-        self,
-        vocab_size: int = 29,
-        num_frequency_bins: int = 161,
-        conv_channels: int = 32,
-        hidden_size: int = 1024,
-        num_hidden_layers: int = 5,
-        hidden_dropout: float = 0.0,
-        pad_token_id: int = 0,
-        **fields: Any,
-    ) -> None:
-        self.vocab_size = vocab_size
-        self.num_frequency_bins = num_frequency_bins
-        self.conv_channels = conv_channels
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.hidden_dropout = hidden_dropout
-        super().__init__(pad_token_id=pad_token_id, **fields)
+    vocab_size: int = 29
+    num_frequency_bins: int = 161
+    conv_channels: int = 32
+    hidden_size: int = 1024
+    num_hidden_layers: int = 5
+    hidden_dropout: float = 0.0
+    pad_token_id: int | None = 0
