@@ -11,6 +11,7 @@ from audio_lottery.errors import AudioLotteryError
 # Verb: (summary, module with its ``main``). Imported when called: torch takes seconds to load.
 _VERBS = {
     "search": ("find winning tickets: train, prune, rewind, evaluate, round by round", "search"),
+    "plan": ("what a search would do, and how long it would take here", "plan"),
     "recipes": ("list the configs and suites that come with the package, copy one", "recipes"),
     "evaluate": ("WER of any CTC model under test conditions", "evaluate"),
     "score": ("WER of a file of hypotheses against a file of references", "score"),

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from audio_lottery import pruning
-from audio_lottery.config import ModelConfig, RunConfig, TrainingConfig
+from audio_lottery.config import ModelConfig, RunConfig, SpecAugmentConfig, TrainingConfig
 from audio_lottery.data.seeds import utterance_rng
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.models.base import Backbone
@@ -29,6 +29,7 @@ class Rewind:
     Attributes:
         theta: folder of the rewind point.
         model: how models are run (attention, freezing); where they came from is not used.
+        specaugment: masking of the training to come.
         seed: of the run.
         finetune_lr: share of the learning rate that fine-tuning has.
         step: optimiser step of late rewinding.
@@ -36,6 +37,7 @@ class Rewind:
 
     theta: Path
     model: ModelConfig
+    specaugment: SpecAugmentConfig | None = None
     seed: int = 0
     finetune_lr: float = 0.1
     step: int | None = None
@@ -74,7 +76,7 @@ class Rewind:
         source = replace(
             self.model, init=str(path), revision=None, overrides={}, reset_head=False, random_init=draw is not None
         )
-        return load_backbone(source, seed=draw or 0)
+        return load_backbone(source, seed=draw or 0, specaugment=self.specaugment)
 
     def _masked(self, backbone: Backbone, mask: Mask) -> Backbone:
         pruning.apply(mask, backbone.module)
@@ -156,7 +158,10 @@ def get_rewind(config: RunConfig) -> Rewind:
     """The rewinding of a run, its settings resolved."""
     settings = config.pruning
     theta = RunFolder(Path(config.run_dir)).theta
-    return REWINDS[settings.rewind](theta, config.model, config.seed, settings.finetune_lr, settings.rewind_step)
+    specaugment = config.training.specaugment
+    return REWINDS[settings.rewind](
+        theta, config.model, specaugment, config.seed, settings.finetune_lr, settings.rewind_step
+    )
 
 
 @torch.no_grad()

@@ -44,7 +44,9 @@ def make_theta(run: Run) -> None:
         return
     train, dev = run.data.theta_train, run.data.theta_dev
     trains = train is not None and dev is not None
-    backbone = load_backbone(config.model, config.seed, new_head=True)  # every round trains it
+    specaugment = config.theta.training.specaugment if trains else None
+    # every round trains the output layer, so it may be new
+    backbone = load_backbone(config.model, config.seed, new_head=True, specaugment=specaugment)
     report: TrainingReport | None = None
     if trains:
         report = _train(

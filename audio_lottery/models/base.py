@@ -101,8 +101,13 @@ class Backbone(ABC):
 
     @classmethod
     @abstractmethod
-    def build(cls, config: ModelConfig, seed: int) -> Self:
+    def build(cls, config: ModelConfig, seed: int, specaugment: SpecAugmentConfig | None = None) -> Self:
         """The preset ``config.init``, all weights drawn by ``seed``.
+
+        Args:
+            config: which preset, and how it is run.
+            seed: of the weights.
+            specaugment: of the training to come; some modules have parameters for it.
 
         Raises:
             ModelError: an unknown field in ``config.overrides``, named.
@@ -110,7 +115,15 @@ class Backbone(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, opened: OpenedCheckpoint, config: ModelConfig, seed: int, *, new_head: bool) -> Self:
+    def load(
+        cls,
+        opened: OpenedCheckpoint,
+        config: ModelConfig,
+        seed: int,
+        *,
+        new_head: bool,
+        specaugment: SpecAugmentConfig | None = None,
+    ) -> Self:
         """The checkpoint ``config.init``, a folder or Hub id, in float32.
 
         Args:
@@ -118,6 +131,7 @@ class Backbone(ABC):
             config: which model, and how it is run.
             seed: seed of the weights that the checkpoint does not bring.
             new_head: whether training follows, so that an output layer may be new.
+            specaugment: of the training to come; None leaves the checkpoint's own settings.
 
         Raises:
             ModelError: it cannot be loaded whole; one line that names the file.

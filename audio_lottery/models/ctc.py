@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig
 
-from audio_lottery.config import ModelConfig
+from audio_lottery.config import ModelConfig, SpecAugmentConfig
 from audio_lottery.data.features import FeatureExtraction, input_lengths
 from audio_lottery.data.text import Vocabulary
 from audio_lottery.errors import ModelError
@@ -28,9 +28,10 @@ class CtcBackbone(Backbone):
     heads = (r"^lm_head\.", r"^ctc_head\.")
 
     @classmethod
-    def build(cls, config: ModelConfig, seed: int) -> Self:
+    def build(cls, config: ModelConfig, seed: int, specaugment: SpecAugmentConfig | None = None) -> Self:
         """See `Backbone.build`."""
         architecture = AutoConfig.for_model(**cls.presets[config.init])
+        cls.set_specaugment(architecture, specaugment)
         processor = cls.make_processor(architecture, config)
         return cls(pretrained.build(architecture, processor, config, seed), processor)
 
@@ -40,9 +41,22 @@ class CtcBackbone(Backbone):
         raise TypeError(f"{cls.__name__} has no presets")
 
     @classmethod
-    def load(cls, opened: OpenedCheckpoint, config: ModelConfig, seed: int, *, new_head: bool) -> Self:
+    def load(
+        cls,
+        opened: OpenedCheckpoint,
+        config: ModelConfig,
+        seed: int,
+        *,
+        new_head: bool,
+        specaugment: SpecAugmentConfig | None = None,
+    ) -> Self:
         """See `Backbone.load`."""
+        cls.set_specaugment(opened.architecture, specaugment)
         return cls(*pretrained.load(opened, config, seed, new_head=new_head))
+
+    @classmethod
+    def set_specaugment(cls, architecture: PreTrainedConfig, settings: SpecAugmentConfig | None) -> None:
+        """Put the settings into the config of a module that masks its own hidden states; most have nothing to set."""
 
     @property
     def blank(self) -> int:

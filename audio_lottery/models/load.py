@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import MODEL_FOR_CTC_MAPPING
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from audio_lottery.config import ModelConfig
+from audio_lottery.config import ModelConfig, SpecAugmentConfig
 from audio_lottery.errors import ModelError
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.checkpoint import OpenedCheckpoint, open_checkpoint
@@ -23,13 +23,16 @@ def presets() -> dict[str, type[Backbone]]:
     return {name: family for family in FAMILIES.values() for name in family.presets}
 
 
-def load_backbone(config: ModelConfig, seed: int, *, new_head: bool = False) -> Backbone:
+def load_backbone(
+    config: ModelConfig, seed: int, *, new_head: bool = False, specaugment: SpecAugmentConfig | None = None
+) -> Backbone:
     """Build a preset, or load a Hub id or folder, with safe defaults.
 
     Args:
         config: which model.
         seed: seed of every weight that is drawn at random.
         new_head: whether an output layer that the checkpoint lacks may be drawn at random, because it will be trained.
+        specaugment: of the training to come; None leaves the checkpoint's own settings.
 
     Raises:
         ModelError: nothing there, a damaged file, an architecture of no family, weights missing from the checkpoint,
@@ -37,12 +40,12 @@ def load_backbone(config: ModelConfig, seed: int, *, new_head: bool = False) -> 
     """
     known = presets()
     if config.init in known:
-        return known[config.init].build(config, seed)
+        return known[config.init].build(config, seed, specaugment)
     removed = removal_reason(config.init, SAFE_WEIGHTS_NAME)
     if removed is not None:
         raise ModelError(f"{config.init} has no model: {removed}")
     opened = open_checkpoint(config, ", ".join(known))
-    return _family(opened, config.init).load(opened, config, seed, new_head=new_head)
+    return _family(opened, config.init).load(opened, config, seed, new_head=new_head, specaugment=specaugment)
 
 
 def load_trained(source: ModelConfig) -> Backbone:

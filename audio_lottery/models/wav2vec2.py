@@ -66,8 +66,11 @@ class Wav2Vec2(CtcBackbone):
         """The samples themselves."""
         return samples
 
-    def masking(self, settings: SpecAugmentConfig) -> Masking | None:
-        """The module masks its hidden states itself, as its config says."""
+    @classmethod
+    def set_specaugment(cls, architecture: PreTrainedConfig, settings: SpecAugmentConfig | None) -> None:
+        """Before the module is made: without masking it has no embedding for masked frames."""
+        if settings is None:
+            return
         fields = {
             "apply_spec_augment": settings.time_prob > 0 or settings.feature_prob > 0,
             "mask_time_prob": settings.time_prob,
@@ -75,7 +78,11 @@ class Wav2Vec2(CtcBackbone):
             "mask_feature_prob": settings.feature_prob,
             "mask_feature_length": settings.feature_length,
         }
-        set_fields(self.module.config, fields)
+        set_fields(architecture, fields)
+
+    def masking(self, settings: SpecAugmentConfig) -> Masking | None:
+        """The module masks its hidden states itself, as its config says."""
+        self.set_specaugment(self.module.config, settings)
         return None
 
     def loss(self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor]) -> Tensor:

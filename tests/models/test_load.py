@@ -107,7 +107,8 @@ def test_an_encoder_without_a_head_gets_a_seeded_one(saved, tmp_path):
 
 def test_specaugment_and_overrides_reach_the_config(saved):
     masking = SpecAugmentConfig(time_prob=0.2, time_length=7, feature_prob=0.1, feature_length=3)
-    backbone = load_backbone(ModelConfig(init=str(saved), overrides={"hidden_dropout": 0.33}), 0)
+    source = ModelConfig(init=str(saved), overrides={"hidden_dropout": 0.33})
+    backbone = load_backbone(source, 0, specaugment=masking)
     assert backbone.masking(masking) is None, "the module masks its own hidden states"
     config = backbone.module.config
     assert (config.mask_time_prob, config.mask_time_length, config.mask_feature_prob) == (0.2, 7, 0.1)
