@@ -135,7 +135,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise RunError(f"{path.parent} is no run folder: {path} cannot be read ({reason})") from error
+        raise RunError(f"{path.parent} is not a run folder: {path} cannot be read ({reason})") from error
     except yaml.YAMLError as error:
         raise RunError(f"{path} is not YAML ({error}); it is the file that the search wrote") from error
     if not isinstance(document, dict):
@@ -177,13 +177,13 @@ def check_run(config: RunConfig, run_dir: Path) -> bool:
 
     Raises:
         RunError: the folder belongs to other settings (each is listed with both values), its config is unreadable, or
-            it is no run folder.
+            it is not a run folder.
     """
     path = run_dir / "config.yaml"
     if not path.exists():
         if run_dir.is_dir() and any(p.name != path.name and not p.name.startswith(".") for p in run_dir.iterdir()):
             raise RunError(
-                f"{run_dir} is not empty and holds no config.yaml, so it is no run folder; choose another --run_dir"
+                f"{run_dir} is not empty and holds no config.yaml, so it is not a run folder; choose another --run_dir"
             )
         return False
     there, here = read_settings(path), flat_settings(config)

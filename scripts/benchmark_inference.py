@@ -21,7 +21,7 @@ from audio_lottery.sparse.benchmark import (
     compare_sparsities,
     wav2vec2_base,
 )
-from audio_lottery.sparse.benchmark.ours import pruned
+from audio_lottery.sparse.benchmark.own import pruned
 from audio_lottery.storage import write_json
 
 

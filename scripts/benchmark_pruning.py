@@ -26,7 +26,7 @@ from torch.nn.utils import prune as torch_prune
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from audio_lottery import pruning
-from audio_lottery.pruning import Evidence, Mask, find_scope
+from audio_lottery.pruning import Mask, ScoreInputs, find_scope
 
 BASELINE = "torch global_unstructured"
 DENSITY = 0.2
@@ -61,7 +61,7 @@ def task(method: str, model: nn.Module) -> Callable[[], object]:
     if settings.get("score") == "wanda":
         parameters = dict(model.named_parameters())
         norms = {name: torch.rand(parameters[name][0].numel()) for name in find_scope(model).names}
-        settings["evidence"] = Evidence(activations=norms)
+        settings["evidence"] = ScoreInputs(activations=norms)
     return lambda: pruning.prune(model, **settings)
 
 

@@ -22,7 +22,7 @@ from tests.lottery.test_backbones import TINY
 from tests.lottery.test_methods import mask, settings
 
 
-def last_columns(weights, among=None, evidence=None):
+def last_columns(weights, among=None, score_inputs=None):
     """A score: inputs further back count more."""
     return {
         name: torch.arange(weight.numel(), dtype=torch.float32).reshape(weight.shape)

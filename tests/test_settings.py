@@ -196,7 +196,7 @@ def test_two_runs_with_the_same_forgotten_setting_do_not_differ_in_it(run, tmp_p
         (b"a: [", "is not YAML"),
         (b"- 1", "holds no settings"),
         (b"", "holds no settings"),
-        (b"\xff", "is no run folder"),
+        (b"\xff", "is not a run folder"),
     ],
 )
 def test_a_config_file_that_says_nothing(tmp_path, content, message):

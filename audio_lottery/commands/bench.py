@@ -23,8 +23,8 @@ from audio_lottery.sparse.benchmark import (
     profile_modules,
     profile_ours,
 )
-from audio_lottery.sparse.benchmark.ours import PRECISIONS, accelerated
-from audio_lottery.sparse.benchmark.turns import torch_threads
+from audio_lottery.sparse.benchmark.interleaved import torch_threads
+from audio_lottery.sparse.benchmark.own import PRECISIONS, accelerated
 from audio_lottery.storage import write_json
 
 

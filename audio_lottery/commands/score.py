@@ -11,7 +11,7 @@ from audio_lottery.evaluation.alignment import COSTS
 from audio_lottery.evaluation.compare import Comparison, compare
 from audio_lottery.evaluation.counts import check_same_ids
 from audio_lottery.evaluation.transcripts import read_texts
-from audio_lottery.evaluation.wer import Evaluation, evaluate_texts
+from audio_lottery.evaluation.wer import ErrorRates, evaluate_texts
 from audio_lottery.evaluation.worst import BadUtterance, worst
 from audio_lottery.report.columns import format_columns, percent, percent_interval
 
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
     ids = list(references)
     speakers = _speakers(ids, options.speakers, options.speaker_regex)
 
-    def evaluate(texts: dict[str, str], normalizer: str) -> Evaluation:
+    def evaluate(texts: dict[str, str], normalizer: str) -> ErrorRates:
         return evaluate_texts(
             ids,
             [references[utterance_id] for utterance_id in ids],
@@ -103,7 +103,7 @@ def _speakers(ids: list[str], file: Path | None, regex: str | None) -> list[str]
     try:
         pattern = re.compile(regex)
     except re.error as error:
-        raise ConfigError(f"--speaker-regex '{regex}' is no regular expression: {error}") from error
+        raise ConfigError(f"--speaker-regex '{regex}' is not a regular expression: {error}") from error
     matches = [pattern.match(utterance_id) for utterance_id in ids]
     speakers = [(match.group(1 if pattern.groups else 0) or "") if match else "" for match in matches]
     if "" in speakers:
@@ -116,7 +116,7 @@ def _speakers(ids: list[str], file: Path | None, regex: str | None) -> list[str]
 
 def _to_json(
     options: argparse.Namespace,
-    results: dict[str, Evaluation],
+    results: dict[str, ErrorRates],
     comparisons: dict[str, Comparison],
     bad: list[BadUtterance],
 ) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _to_json(
 
 def _to_text(
     options: argparse.Namespace,
-    results: dict[str, Evaluation],
+    results: dict[str, ErrorRates],
     comparisons: dict[str, Comparison],
     bad: list[BadUtterance],
 ) -> str:
@@ -157,7 +157,7 @@ def _to_text(
     return "\n".join(parts)
 
 
-def _rates(results: dict[str, Evaluation]) -> str:
+def _rates(results: dict[str, ErrorRates]) -> str:
     header = ["normalizer", "WER %", "over utterances", "over speakers", "CER %", "words", "hit", "sub", "del", "ins"]
     body = []
     for name, result in results.items():

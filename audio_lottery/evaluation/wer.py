@@ -69,7 +69,7 @@ def summarise(counts: ErrorCounts) -> WordErrors:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evaluation:
+class ErrorRates:
     """One evaluated test set.
 
     Attributes:
@@ -121,7 +121,7 @@ def evaluate_texts(
     alignment: str = "jiwer",
     bootstrap: int = 1000,
     seed: int = 0,
-) -> Evaluation:
+) -> ErrorRates:
     """Everything that is reported of one test set: normalised and raw rates, both alignments, intervals.
 
     Args:
@@ -139,7 +139,7 @@ def evaluate_texts(
     """
     counts = count_errors(ids, references, hypotheses, normalizer, speakers=speakers, alignment=alignment)
     raw = counts if normalizer == "none" else count_errors(ids, references, hypotheses, "none", alignment=alignment)
-    return Evaluation(
+    return ErrorRates(
         counts=counts,
         nist=counts.realigned("nist"),
         raw_wer=raw.wer,

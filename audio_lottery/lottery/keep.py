@@ -5,20 +5,16 @@ of finished rounds are removed, after the round that makes them needless is whol
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from audio_lottery.config import RunConfig, SearchConfig
 from audio_lottery.errors import RunError
 from audio_lottery.lottery.methods import Method
-from audio_lottery.lottery.run_folder import MODEL_FILE, MOVEMENT_FILE
+from audio_lottery.lottery.run_folder import MODEL_FILE, MOVEMENT_FILE, RoundRow
 from audio_lottery.storage import removal_reason, remove_sealed
 
 logger = logging.getLogger(__name__)
-
-Row = Mapping[str, Any]
-"""``round``, ``dev_wer`` and ``remaining_percent`` of a finished round."""
 
 
 def files_needed(method: Method, number: int) -> set[Path]:
@@ -51,14 +47,14 @@ def files_kept(search: SearchConfig, number: int, best: int | None, method: Meth
     return {path for path in kept if path.parent in rounds}
 
 
-def best_round(rows: Sequence[Row]) -> int | None:
+def best_round(rows: Sequence[RoundRow]) -> int | None:
     """The pruned round with the lowest dev WER, of equals the sparser, as `audio_lottery.lottery.select` chooses it."""
     pruned = [row for row in rows if row["round"] > 0]
     best = min(pruned, key=lambda row: (row["dev_wer"], row["remaining_percent"]), default=None)
     return None if best is None else int(best["round"])
 
 
-def remove_models(config: RunConfig, method: Method, rows: Sequence[Row]) -> None:
+def remove_models(config: RunConfig, method: Method, rows: Sequence[RoundRow]) -> None:
     """Remove the models that ``search.keep`` does not keep. Main process only.
 
     Args:

@@ -124,7 +124,7 @@ def _first_mask(run: Run, number: int) -> Mask:
     """The mask that a round starts with: made on the main process, read from its file by all, compared by hash."""
     path = run.folder.work(run.folder.round(number).name) / "mask.safetensors"
     if run.accelerator.is_main_process:
-        run.method.mask(number, run.evidence).save(path)
+        run.method.mask(number, run.score_inputs).save(path)
     run.accelerator.wait_for_everyone()
     mask = Mask.load(path)
     require_same(run.accelerator, mask.sha256(), f"the mask of round {number}")

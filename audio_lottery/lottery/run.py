@@ -22,7 +22,7 @@ from audio_lottery.lottery.methods import Method
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.loss import per_label
-from audio_lottery.pruning import Evidence
+from audio_lottery.pruning import ScoreInputs
 from audio_lottery.training.speech import TrainingSpeech
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Run:
             num_workers=self.config.data.num_workers,
         )
 
-    def evidence(self, backbone: Backbone, names: Sequence[str], needs: str) -> Evidence:
+    def score_inputs(self, backbone: Backbone, names: Sequence[str], needs: str) -> ScoreInputs:
         """Activations or |w · ∂L/∂w| over some training utterances, for scores that look at more than the weights."""
         training = self.config.training
         data = self.training_data(self.data.train, backbone, max(training.augment.speeds))

@@ -16,6 +16,10 @@ A folder with the file ``done`` is whole: it was written under another name and 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+RoundRow = dict[str, Any]
+"""One line of the summary: the flat view of a round's metrics.json."""
 
 MOVEMENT_FILE = "movement.safetensors"
 """Movement scores of a round's training, in its folder."""

@@ -16,17 +16,14 @@ from audio_lottery.lottery.keep import remove_models
 from audio_lottery.lottery.methods import check_method, make_method
 from audio_lottery.lottery.round import make_theta, run_round
 from audio_lottery.lottery.run import Run
-from audio_lottery.lottery.run_folder import RunFolder
+from audio_lottery.lottery.run_folder import RoundRow, RunFolder
 from audio_lottery.processes import make_accelerator
 from audio_lottery.settings import save_config
 from audio_lottery.storage import is_sealed
 from audio_lottery.training.tracking import tracker_names
 
-Row = dict[str, Any]
-"""One line of the summary: the flat view of a round's metrics.json."""
 
-
-def search(config: RunConfig, on_round: Callable[[list[Row], Path], None] | None = None) -> list[Row]:
+def search(config: RunConfig, on_round: Callable[[list[RoundRow], Path], None] | None = None) -> list[RoundRow]:
     """A search: train the dense model, then one sparser ticket a round (Frankle & Carbin 2019; Ding et al. 2022).
 
     With the default method (iterative magnitude pruning) round k keeps the (1 - rate)^k · n largest weights of round
@@ -48,7 +45,7 @@ def search(config: RunConfig, on_round: Callable[[list[Row], Path], None] | None
     if run.accelerator.is_main_process and not is_sealed(run.folder.round(0)):
         run.method.rehearse(config.search.rounds)
     run.accelerator.wait_for_everyone()
-    rows: list[Row] = []
+    rows: list[RoundRow] = []
     for number in range(config.search.rounds + 1):
         rows.append(summary_row(run_round(run, number)))
         if run.accelerator.is_main_process:
@@ -84,7 +81,7 @@ def prepare_run(config: RunConfig) -> Run:
     return Run(config, folder, data, accelerator, make_method(config, folder), make_evaluator(config, accelerator))
 
 
-def summary_row(metrics: dict[str, Any]) -> Row:
+def summary_row(metrics: dict[str, Any]) -> RoundRow:
     """The flat view of a round's metrics; WER as a fraction."""
     suites = {"test_wer" if name == "clean" else f"test_wer_{name}": result for name, result in metrics["test"].items()}
     intervals = {

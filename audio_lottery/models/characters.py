@@ -97,7 +97,7 @@ class CharacterVocabulary:
         case is written with upper-case ids where the vocabulary is all upper case (facebook/wav2vec2-base).
 
         Raises:
-            ModelError: the tokenizer has no word delimiter, so it is no character-level CTC tokenizer.
+            ModelError: the tokenizer has no word delimiter, so it is not a character-level CTC tokenizer.
         """
         tokenizer = processor.tokenizer
         vocabulary: dict[str, int] = tokenizer.get_vocab()

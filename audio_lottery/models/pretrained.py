@@ -114,7 +114,7 @@ def override(architecture: PreTrainedConfig, config: ModelConfig) -> None:
 def _override(architecture: PreTrainedConfig, fields: dict[str, Any], prefix: str) -> None:
     unknown = [f"{prefix}{key}" for key in fields if not hasattr(architecture, key)]
     if unknown:
-        raise ModelError(f"model.overrides: {', '.join(unknown)} is no field of {type(architecture).__name__}")
+        raise ModelError(f"model.overrides: {', '.join(unknown)} is not a field of {type(architecture).__name__}")
     for key, value in fields.items():
         part = getattr(architecture, key)
         if isinstance(part, PreTrainedConfig) and isinstance(value, dict):

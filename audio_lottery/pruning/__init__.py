@@ -16,20 +16,20 @@ from audio_lottery.pruning.mask import Mask
 from audio_lottery.pruning.patterns import Pattern, parse_pattern
 from audio_lottery.pruning.prune import prune
 from audio_lottery.pruning.scope import Scope, find_scope
-from audio_lottery.pruning.scores import SCORES, Evidence, Score, ScoreKind
+from audio_lottery.pruning.scores import SCORES, Score, ScoreInputs, ScoreKind
 from audio_lottery.pruning.selection import exact_count, keep_largest
 
 __all__ = [
     "ALLOCATIONS",
     "SCORES",
     "Enforcer",
-    "Evidence",
     "Mask",
     "MovementAccumulator",
     "Pattern",
     "Rule",
     "Scope",
     "Score",
+    "ScoreInputs",
     "ScoreKind",
     "apply",
     "broadcast_mask",

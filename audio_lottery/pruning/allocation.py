@@ -92,13 +92,13 @@ def match_rules(rules: Sequence[Rule], names: Sequence[str]) -> tuple[set[str], 
 
 
 def check_allocation(allocation: str) -> None:
-    """Refuse a name that is no allocation.
+    """Refuse a name that is not an allocation.
 
     Raises:
         MaskError: it is none.
     """
     if allocation not in ALLOCATIONS:
-        raise MaskError(f"'{allocation}' is no allocation; allocations are {', '.join(ALLOCATIONS)}")
+        raise MaskError(f"'{allocation}' is not an allocation; allocations are {', '.join(ALLOCATIONS)}")
 
 
 def allocate(

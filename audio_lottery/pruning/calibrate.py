@@ -1,4 +1,4 @@
-"""Evidence for scores that need data: input norms and Taylor saliency on a few batches, movement during training."""
+"""ScoreInputs for scores that need data: input norms and Taylor saliency on a few batches, movement during training."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,14 +14,14 @@ from audio_lottery.pruning.distributed import cut_like, full_tensor, local_part,
 from audio_lottery.pruning.enforce import unwrapped
 from audio_lottery.pruning.input_norms import InputNorms
 from audio_lottery.pruning.parameters import is_sharded
-from audio_lottery.pruning.scores import Evidence
+from audio_lottery.pruning.scores import ScoreInputs
 
 
 def model_loss(model: nn.Module, batch: Any) -> Tensor:
     """The loss of a transformers model: ``model(**batch).loss``, tensors moved to the model's device first.
 
     Raises:
-        MaskError: the batch is no mapping, or the model returns no loss for it (labels are missing).
+        MaskError: the batch is not a mapping, or the model returns no loss for it (labels are missing).
     """
     if not isinstance(batch, Mapping):
         raise MaskError(f"a batch is a {type(batch).__name__}, not a mapping; pass loss=(model, batch) -> loss")
@@ -41,7 +41,7 @@ def collect(
     activations: bool = True,
     saliency: bool = True,
     max_batches: int | None = None,
-) -> Evidence:
+) -> ScoreInputs:
     """Run calibration batches through a model and gather what data-aware scores need.
 
     The model runs in evaluation mode (no dropout, no SpecAugment, fixed batch norms). Nothing of it changes: training
@@ -66,11 +66,11 @@ def collect(
         max_batches: stop after so many; None reads all.
 
     Returns:
-        Evidence with float32 tensors on the CPU.
+        ScoreInputs with float32 tensors on the CPU.
 
     Raises:
-        MaskError: no batches; a name is no parameter, is sharded or complex, or is not reached by the batches; inputs
-            that hooks cannot see; a loss that is no scalar or not finite.
+        MaskError: no batches; a name is not a parameter, is sharded or complex, or is not reached by the batches;
+            inputs that hooks cannot see; a loss that is not a scalar or not finite.
     """
     parameters = _named(model, scope_names)
     norms = InputNorms(model, parameters) if activations else None
@@ -94,7 +94,7 @@ def collect(
     for name, total in totals.items():
         if not torch.isfinite(total).all():
             raise MaskError(f"gradients of '{name}' are NaN or infinite on the calibration set; use float32 weights")
-    return Evidence(
+    return ScoreInputs(
         activations=norms.result() if norms is not None else None,
         saliency={name: total.cpu() for name, total in totals.items()} if saliency else None,
     )
@@ -107,7 +107,8 @@ class MovementAccumulator:
     optimiser step uses: accumulated, clipped, unscaled; steps that a loss scaler skips do not count. `enforce` masks
     the gradients of pruned weights, so that their scores stand still.
 
-    Sharded parameters are scored where they lie; then `state_dict`, `load_state_dict` and `evidence` are collectives.
+    Sharded parameters are scored where they lie; then `state_dict`, `load_state_dict` and `score_inputs` are
+    collectives.
 
     Args:
         model: the model in training.
@@ -115,7 +116,7 @@ class MovementAccumulator:
         optimizer: the torch optimiser that trains them, or accelerate's wrapper.
 
     Raises:
-        MaskError: a name is no parameter or a complex one, or the optimiser does not train it.
+        MaskError: a name is not a parameter or a complex one, or the optimiser does not train it.
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str], optimizer: Optimizer) -> None:
@@ -143,9 +144,9 @@ class MovementAccumulator:
     def __exit__(self, *exception: object) -> None:
         self.remove()
 
-    def evidence(self) -> Evidence:
+    def score_inputs(self) -> ScoreInputs:
         """What `prune` takes: parameter → movement, float32 on the CPU; negative where weights shrank."""
-        return Evidence(movement=self.state_dict())
+        return ScoreInputs(movement=self.state_dict())
 
     def state_dict(self) -> dict[str, Tensor]:
         """Parameter → scores so far, whole, float32 on the CPU: plain tensors for a safetensors file."""
@@ -189,11 +190,11 @@ class MovementAccumulator:
 def _named(model: nn.Module, names: Sequence[str], sharded: bool = False) -> dict[str, nn.Parameter]:
     parameters = parameters_of(model, names)
     if not sharded and any(is_sharded(parameter) for parameter in parameters.values()):
-        raise MaskError("the model is sharded; collect calibration evidence before fully_shard, or from a whole copy")
+        raise MaskError("the model is sharded; collect on calibration data before fully_shard, or from a whole copy")
     for name, parameter in parameters.items():
         if parameter.is_complex():
             raise MaskError(
-                f"'{name}' is {parameter.dtype}, and evidence is gathered for real weights only; leave it out, or "
+                f"'{name}' is {parameter.dtype}, and scores look at real weights only; leave it out, or "
                 "score by magnitude, lamp or random"
             )
     return parameters

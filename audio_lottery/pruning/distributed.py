@@ -59,7 +59,7 @@ def parameters_of(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parame
     lost, so they are freed first.
 
     Raises:
-        MaskError: a name is no parameter of the model, a mask cannot hold the parameter, or it has no values.
+        MaskError: a name is not a parameter of the model, a mask cannot hold the parameter, or it has no values.
     """
     module = sys.modules.get("torch.distributed.fsdp")
     if module is not None:
@@ -102,7 +102,7 @@ def full_parameters(model: nn.Module, names: Iterable[str]) -> Iterator[tuple[st
         memory is free again when the caller drops it.
 
     Raises:
-        MaskError: a name is no parameter of the model, a mask cannot hold the parameter, or it has no values.
+        MaskError: a name is not a parameter of the model, a mask cannot hold the parameter, or it has no values.
     """
     for name, parameter in parameters_of(model, names).items():
         yield name, full_tensor(parameter)

@@ -65,7 +65,7 @@ class Mask(Mapping[str, Tensor]):
         """The mask that keeps every weight of the named parameters of ``model``.
 
         Raises:
-            MaskError: a name is no parameter of the model, or a mask cannot hold the parameter.
+            MaskError: a name is not a parameter of the model, or a mask cannot hold the parameter.
         """
         return cls({name: torch.ones(p.shape, dtype=torch.bool) for name, p in pick(model, names).items()})
 
@@ -130,7 +130,7 @@ class Mask(Mapping[str, Tensor]):
         wrong = []
         for name, tensor in self.items():
             if name not in parameters:
-                wrong.append(f"'{name}' is no parameter of the model")
+                wrong.append(f"'{name}' is not a parameter of the model")
             elif (reason := unmaskable(parameters[name])) is not None:
                 wrong.append(f"'{name}' is {reason}")
             elif parameters[name].shape != tensor.shape:

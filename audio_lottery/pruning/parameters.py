@@ -98,7 +98,7 @@ def pick(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
     """The named parameters.
 
     Raises:
-        MaskError: a name is no parameter of the model, or a mask cannot hold the parameter.
+        MaskError: a name is not a parameter of the model, or a mask cannot hold the parameter.
     """
     parameters, wanted = named_parameters(model), list(names)
     unknown = [name for name in wanted if name not in parameters]

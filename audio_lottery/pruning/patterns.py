@@ -222,7 +222,7 @@ def parse_pattern(spec: str) -> Pattern:
         if m > 64:
             raise MaskError(f"pattern '{spec}' has groups of {m}; at most 64 are supported")
         return NofM(spec, n, m)
-    raise MaskError(f"'{spec}' is no pattern; patterns are {_SPECS}")
+    raise MaskError(f"'{spec}' is not a pattern; patterns are {_SPECS}")
 
 
 def matrix_shape(shape: torch.Size) -> tuple[int, int]:

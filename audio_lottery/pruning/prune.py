@@ -14,7 +14,7 @@ from audio_lottery.pruning.distributed import full_parameters
 from audio_lottery.pruning.mask import Mask
 from audio_lottery.pruning.patterns import Blocks, NofM, Pattern, as_matrix, parse_pattern
 from audio_lottery.pruning.scope import find_scope
-from audio_lottery.pruning.scores import SCORES, Evidence, Score, ScoreKind
+from audio_lottery.pruning.scores import SCORES, Score, ScoreInputs, ScoreKind
 from audio_lottery.pruning.selection import (
     Size,
     check_density,
@@ -39,7 +39,7 @@ def prune(
     include: Sequence[str] = _EVERYTHING,
     exclude: Sequence[str] = (),
     rules: Sequence[Rule] = (),
-    evidence: Evidence | None = None,
+    score_inputs: ScoreInputs | None = None,
     seed: int = 0,
     min_per_tensor: int = 1,
 ) -> Mask:
@@ -68,21 +68,21 @@ def prune(
             what it decides over.
         exclude: regular expressions that take parameters out of the scope; as ``include``.
         rules: layers to keep dense, or above a density; see `Rule`.
-        evidence: what taylor, wanda and movement look at; see `Evidence`.
-        seed: of the random score (also ``evidence.seed``).
+        score_inputs: what taylor, wanda and movement look at; see `ScoreInputs`.
+        seed: of the random score (also ``score_inputs.seed``).
         min_per_tensor: weights (or groups, for patterns) that every layer keeps; 0 lets layers go.
 
     Raises:
         MaskError: an unknown name; a density that is out of range, below what layers and rules need or above what
             ``among`` has; a pattern that does not fit a layer or the mask so far; weights that are NaN, infinite,
-            beyond float32's range or without values (meta device); evidence that is missing or does not fit.
+            beyond float32's range or without values (meta device); score_inputs that is missing or does not fit.
     """
     check_density(density)
     check_allocation(allocation)
     kind = _score(score)
     shape = parse_pattern(pattern) if isinstance(pattern, str) else pattern
     parameters = _parameters(model, among, include, exclude)
-    seen = _with_seed(evidence or Evidence(), seed)
+    seen = _with_seed(score_inputs or ScoreInputs(), seed)
     dense, floors = match_rules(rules, list(parameters))
     job = _Job(parameters, among, kind, seen, dense, floors, min_per_tensor)
     if isinstance(shape, NofM):
@@ -97,7 +97,7 @@ class _Job:
     weights: dict[str, Tensor]
     among: Mask | None
     score: ScoreKind
-    evidence: Evidence
+    score_inputs: ScoreInputs
     dense: set[str]
     floors: dict[str, float]
     min_per_tensor: int
@@ -113,7 +113,7 @@ class _Job:
     def scores(self, names: Sequence[str]) -> Mapping[str, Tensor]:
         """Scores of the named layers, checked."""
         weights = {name: self.weights[name] for name in names}
-        scores = self.score.function(weights, self.among, self.evidence)
+        scores = self.score.function(weights, self.among, self.score_inputs)
         for name, weight in weights.items():
             found = scores.get(name)
             if (
@@ -332,14 +332,14 @@ def _score(score: str | Score | ScoreKind) -> ScoreKind:
     if not isinstance(score, str):
         return ScoreKind(score, tensor_by_tensor=False)  # it may compare tensors with each other
     if score not in SCORES:
-        raise MaskError(f"'{score}' is no score; scores are {', '.join(SCORES)}")
+        raise MaskError(f"'{score}' is not a score; scores are {', '.join(SCORES)}")
     return SCORES[score]
 
 
-def _with_seed(evidence: Evidence, seed: int) -> Evidence:
-    if seed and evidence.seed and seed != evidence.seed:
-        raise MaskError(f"seed {seed} and evidence.seed {evidence.seed} differ; give one of them")
-    return replace(evidence, seed=seed or evidence.seed)
+def _with_seed(score_inputs: ScoreInputs, seed: int) -> ScoreInputs:
+    if seed and score_inputs.seed and seed != score_inputs.seed:
+        raise MaskError(f"seed {seed} and score_inputs.seed {score_inputs.seed} differ; give one of them")
+    return replace(score_inputs, seed=seed or score_inputs.seed)
 
 
 def _parameters(

@@ -122,7 +122,7 @@ def _reason_by_kind(place: Place) -> str | None:
     weights = _weights_of(module)
     if local in weights:
         return None
-    # A weight that is no parameter is made of others, which are called after it: weight_g, weight_orig.
+    # A weight that is not a parameter is made of others, which are called after it: weight_g, weight_orig.
     made = [name for name in weights if module._parameters.get(name) is None and local.startswith(name)]
     if made:
         return _parametrisation(_hooks_on(module, max(made, key=len)))

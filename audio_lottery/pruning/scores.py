@@ -19,7 +19,7 @@ from audio_lottery.pruning.patterns import as_matrix
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ScoreInputs:
     """What a score may look at besides the weights.
 
     Attributes:
@@ -36,11 +36,11 @@ class Evidence:
     seed: int = 0
 
 
-Score = Callable[[Mapping[str, Tensor], Mask | None, Evidence], dict[str, Tensor]]
+Score = Callable[[Mapping[str, Tensor], Mask | None, ScoreInputs], dict[str, Tensor]]
 
 
 def magnitude(
-    weights: Mapping[str, Tensor], among: Mask | None = None, evidence: Evidence | None = None
+    weights: Mapping[str, Tensor], among: Mask | None = None, score_inputs: ScoreInputs | None = None
 ) -> dict[str, Tensor]:
     """|w| (Han et al. 2015, arXiv:1506.02626).
 
@@ -51,7 +51,7 @@ def magnitude(
 
 
 def lamp(
-    weights: Mapping[str, Tensor], among: Mask | None = None, evidence: Evidence | None = None
+    weights: Mapping[str, Tensor], among: Mask | None = None, score_inputs: ScoreInputs | None = None
 ) -> dict[str, Tensor]:
     """w_u² / Σ_{v ≥ u} w_v², weights of a tensor in ascending order of magnitude, equal ones in order of their index.
 
@@ -68,39 +68,39 @@ def lamp(
 
 
 def random(
-    weights: Mapping[str, Tensor], among: Mask | None = None, evidence: Evidence | None = None
+    weights: Mapping[str, Tensor], among: Mask | None = None, score_inputs: ScoreInputs | None = None
 ) -> dict[str, Tensor]:
-    """Uniform random numbers in [0, 1), a function of (``evidence.seed``, name, shape) and of nothing else.
+    """Uniform random numbers in [0, 1), a function of (``score_inputs.seed``, name, shape) and of nothing else.
 
     Raises:
         MaskError: a weight is NaN or infinite.
     """
-    seed = (evidence or Evidence()).seed
+    seed = (score_inputs or ScoreInputs()).seed
     return {name: uniform(name, _weight(name, weight).shape, seed) for name, weight in weights.items()}
 
 
 def taylor(
-    weights: Mapping[str, Tensor], among: Mask | None = None, evidence: Evidence | None = None
+    weights: Mapping[str, Tensor], among: Mask | None = None, score_inputs: ScoreInputs | None = None
 ) -> dict[str, Tensor]:
     """|w · ∂L/∂w| over a calibration set: how much the loss changes to first order when the weight is removed.
 
     Molchanov et al. 2017, arXiv:1611.06440.
 
     Raises:
-        MaskError: ``evidence.saliency`` is absent or does not fit, or a number is NaN, infinite or negative.
+        MaskError: ``score_inputs.saliency`` is absent or does not fit, or a number is NaN, infinite or negative.
     """
-    found = _evidence("taylor", "saliency", "|weight x gradient| on a calibration set", weights, evidence)
+    found = _score_inputs("taylor", "saliency", "|weight x gradient| on a calibration set", weights, score_inputs)
     scores = {}
     for name, weight in weights.items():
         _weight(name, weight)
         scores[name] = _same_shape(name, "saliency", found[name], weight)
         if bool((scores[name] < 0).any()):
-            raise MaskError(f"evidence.saliency of '{name}' has negative numbers; it is a sum of absolute values")
+            raise MaskError(f"score_inputs.saliency of '{name}' has negative numbers; it is a sum of absolute values")
     return scores
 
 
 def wanda(
-    weights: Mapping[str, Tensor], among: Mask | None = None, evidence: Evidence | None = None
+    weights: Mapping[str, Tensor], among: Mask | None = None, score_inputs: ScoreInputs | None = None
 ) -> dict[str, Tensor]:
     """|w_ij| · ‖x_j‖₂, the weight times the norm of its input feature (Sun et al. 2024, arXiv:2306.11695).
 
@@ -108,20 +108,20 @@ def wanda(
     ``unstructured``, and N:M patterns do so by nature. With other allocations the scores are compared between rows.
 
     Raises:
-        MaskError: ``evidence.activations`` is absent or does not fit, or a number is NaN, infinite or negative.
+        MaskError: ``score_inputs.activations`` is absent or does not fit, or a number is NaN, infinite or negative.
     """
-    found = _evidence("wanda", "activations", "the norms of every layer's inputs", weights, evidence)
+    found = _score_inputs("wanda", "activations", "the norms of every layer's inputs", weights, score_inputs)
     scores = {}
     for name, weight in weights.items():
         matrix = as_matrix(_weight(name, weight))
-        norms = _finite(name, "evidence.activations", found[name].detach().to("cpu", torch.float32).reshape(-1))
+        norms = _finite(name, "score_inputs.activations", found[name].detach().to("cpu", torch.float32).reshape(-1))
         if norms.numel() not in (matrix.shape[1], matrix.numel()):
             raise MaskError(
-                f"evidence.activations of '{name}' has {norms.numel()} numbers; its {matrix.shape[1]} inputs need one "
-                "each, or one for each output (grouped convolutions)"
+                f"score_inputs.activations of '{name}' has {norms.numel()} numbers; its {matrix.shape[1]} inputs need "
+                "one each, or one for each output (grouped convolutions)"
             )
         if bool((norms < 0).any()):
-            raise MaskError(f"evidence.activations of '{name}' has negative numbers; norms are none")
+            raise MaskError(f"score_inputs.activations of '{name}' has negative numbers; norms are none")
         rows = norms.numel() // max(1, matrix.shape[1])
         by_row = norms.reshape(rows, matrix.shape[1]) if matrix.numel() else torch.ones(matrix.shape)
         scores[name] = torch.from_numpy(np.abs(matrix.numpy()) * by_row.numpy()).reshape(weight.shape)
@@ -129,16 +129,16 @@ def wanda(
 
 
 def movement(
-    weights: Mapping[str, Tensor], among: Mask | None = None, evidence: Evidence | None = None
+    weights: Mapping[str, Tensor], among: Mask | None = None, score_inputs: ScoreInputs | None = None
 ) -> dict[str, Tensor]:
     """-Σ lr · w · ∂L/∂w over training: positive where training moved the weight away from zero.
 
     Sanh et al. 2020, arXiv:2005.07683. Signed: a weight that moved towards zero ranks below one that stood still.
 
     Raises:
-        MaskError: ``evidence.movement`` is absent or does not fit, or a number is NaN or infinite.
+        MaskError: ``score_inputs.movement`` is absent or does not fit, or a number is NaN or infinite.
     """
-    found = _evidence("movement", "movement", "-lr x weight x gradient summed over training", weights, evidence)
+    found = _score_inputs("movement", "movement", "-lr x weight x gradient summed over training", weights, score_inputs)
     for name, weight in weights.items():
         _weight(name, weight)
     return {name: _same_shape(name, "movement", found[name], weight) for name, weight in weights.items()}
@@ -150,7 +150,7 @@ class ScoreKind:
 
     Attributes:
         function: the score.
-        needs: what it looks at: ``weights`` alone, or the field of `Evidence` that it needs besides.
+        needs: what it looks at: ``weights`` alone, or the field of `ScoreInputs` that it needs besides.
         tensor_by_tensor: one tensor at a time gives the same numbers, so that not all scores are in memory at once.
         is_magnitude: it is |w|, which the selection can take by itself.
         within_rows: its paper compares weights within an output row; so does ``allocation="uniform"``.
@@ -215,22 +215,24 @@ def _finite(name: str, what: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _evidence(
-    score: str, field: str, what: str, weights: Mapping[str, Tensor], evidence: Evidence | None
+def _score_inputs(
+    score: str, field: str, what: str, weights: Mapping[str, Tensor], score_inputs: ScoreInputs | None
 ) -> Mapping[str, Tensor]:
-    found: Mapping[str, Tensor] = getattr(evidence, field, None) or {}
+    found: Mapping[str, Tensor] = getattr(score_inputs, field, None) or {}
     missing = [name for name in weights if name not in found]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         maker = "MovementAccumulator in training" if field == "movement" else "collect on some batches"
         raise MaskError(
-            f"score '{score}' needs evidence.{field} ({what}), which lacks {', '.join(missing[:3])}{more}; make "
-            f"it with pruning.{maker} and pass it as evidence"
+            f"score '{score}' needs score_inputs.{field} ({what}), which lacks {', '.join(missing[:3])}{more}; make "
+            f"it with pruning.{maker} and pass it as score_inputs"
         )
     return found
 
 
 def _same_shape(name: str, field: str, tensor: Tensor, weight: Tensor) -> Tensor:
     if tensor.shape != weight.shape:
-        raise MaskError(f"evidence.{field} of '{name}' is {tuple(tensor.shape)}; the weight is {tuple(weight.shape)}")
-    return _finite(name, f"evidence.{field}", tensor.detach().to("cpu", torch.float32))
+        raise MaskError(
+            f"score_inputs.{field} of '{name}' is {tuple(tensor.shape)}; the weight is {tuple(weight.shape)}"
+        )
+    return _finite(name, f"score_inputs.{field}", tensor.detach().to("cpu", torch.float32))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,9 +13,8 @@ from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.report.columns import format_columns
 from audio_lottery.report.style import COLOURS, FORMATS, MARKERS, project_style, save_figure
 from audio_lottery.sparse.benchmark import PATTERNS, RUNTIME_NAMES, BreakEven, Macs, Outcome
+from audio_lottery.sparse.benchmark.compare import TimingRow
 from audio_lottery.sparse.benchmark.settings import DENSE
-
-Row = Mapping[str, Any]
 
 SHORT = {"float32": "fp32", "bfloat16": "bf16", "int8": "int8"}
 # Runtimes that every row is compared with.
@@ -110,7 +108,7 @@ def check_plot_path(path: Path) -> None:
         raise ConfigError(f"--plot {path}: pictures are written as {' or '.join('.' + name for name in FORMATS)}")
 
 
-def plot_comparison(rows: Sequence[Row], path: Path, title: str) -> None:
+def plot_comparison(rows: Sequence[TimingRow], path: Path, title: str) -> None:
     """Draw time against sparsity, a panel for every length and a line for every contestant; bars are min and max.
 
     Args:
@@ -130,7 +128,7 @@ def plot_comparison(rows: Sequence[Row], path: Path, title: str) -> None:
         save_figure(_draw(rows, title), path)
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[TimingRow]) -> str:
     bases = [_find(rows, *base) for base in _BASES]
     header = ["runtime", "precision", "pattern", "median s", "min", "max"]
     header += [f"× {runtime} {SHORT[precision]}" for runtime, precision in _BASES]
@@ -151,7 +149,7 @@ def _table(rows: Sequence[Row]) -> str:
     return format_columns(header, body, left=3)
 
 
-def _legend(rows: Sequence[Row]) -> list[str]:
+def _legend(rows: Sequence[TimingRow]) -> list[str]:
     lines = [
         "×: how many times faster than that runtime (ratio of medians). Δ and labels: against torch fp32 on the same "
         "weights. cores: processor seconds per second."
@@ -168,7 +166,7 @@ def _legend(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _draw(rows: Sequence[Row], title: str) -> Figure:
+def _draw(rows: Sequence[TimingRow], title: str) -> Figure:
     lengths = _values(rows, "audio_seconds")
     figure = Figure(figsize=(2.4 + 3.6 * len(lengths), 4.6), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     FigureCanvasAgg(figure)
@@ -198,9 +196,9 @@ def _draw(rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
-def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def _lines(rows: Sequence[TimingRow]) -> dict[str, list[TimingRow]]:
     """Label → rows. Ours at sparsity 0 belongs to no pattern: the lines of all patterns begin there."""
-    lines: dict[str, list[Row]] = {}
+    lines: dict[str, list[TimingRow]] = {}
     for row in rows:
         lines.setdefault(_label(row), []).append(row)
     for precision in SHORT:
@@ -214,7 +212,7 @@ def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return lines
 
 
-def _draw_line(axes: Axes, name: str, rows: Sequence[Row]) -> None:
+def _draw_line(axes: Axes, name: str, rows: Sequence[TimingRow]) -> None:
     if not rows:
         return
     rows = sorted(rows, key=lambda row: row["sparsity"])
@@ -254,7 +252,7 @@ def _sparsity_axis(axes: Axes, sparsities: Sequence[float]) -> None:
     axes.set_xlabel("sparsity (% of prunable weights)", loc="left")
 
 
-def _label(row: Row, with_sparsity: bool = False) -> str:
+def _label(row: TimingRow, with_sparsity: bool = False) -> str:
     """The contestant, with the pattern of its weights where it runs sparse ones."""
     parts = [row["runtime"], SHORT[row["precision"]]]
     if not row["shared"]:
@@ -272,11 +270,11 @@ def _crossing(line: BreakEven, precision: str) -> str:
     return f"{100 * lowest:g} % or less" if found <= lowest else f"{100 * found:.0f} %"
 
 
-def _find(rows: Sequence[Row], runtime: str, precision: str) -> Row | None:
+def _find(rows: Sequence[TimingRow], runtime: str, precision: str) -> TimingRow | None:
     return next((row for row in rows if (row["runtime"], row["precision"]) == (runtime, precision)), None)
 
 
-def _values(rows: Sequence[Row], key: str) -> list[float]:
+def _values(rows: Sequence[TimingRow], key: str) -> list[float]:
     return sorted({row[key] for row in rows})
 
 

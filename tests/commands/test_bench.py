@@ -27,7 +27,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         fast.profile = lambda inputs: [("kernels", 0.002)]
         return fast
 
-    for place in ("audio_lottery.sparse.benchmark.ours", "audio_lottery.commands.bench"):
+    for place in ("audio_lottery.sparse.benchmark.own", "audio_lottery.commands.bench"):
         monkeypatch.setattr(f"{place}.accelerated", accelerate)
 
 

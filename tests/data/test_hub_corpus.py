@@ -130,7 +130,7 @@ def test_only_parquet(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "a.flac").write_bytes(encoded())
     (tmp_path / "set" / "metadata.csv").write_text("file_name,transcription\na.flac,hello\n")
-    with pytest.raises(CorpusError, match=r"set/a\.flac is no parquet file, and only those can be streamed"):
+    with pytest.raises(CorpusError, match=r"set/a\.flac is not a parquet file, and only those can be streamed"):
         stream_rows(str(tmp_path / "set"), "train")
 
 
@@ -212,7 +212,7 @@ def test_wrong_rows(tmp_path: Path, row: dict[str, Any], options: dict[str, Any]
 
 def test_wrong_places(parquet: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        CorpusError, match=r"no folder or parquet file .*no/such/place, and 'no/such/place' is no repos"
+        CorpusError, match=r"no folder or parquet file .*no/such/place, and 'no/such/place' is not a repos"
     ):
         stream_rows("no/such/place", "test")
     with pytest.raises(CorpusError, match=r"hub:.*set/train: no split 'train'; splits there: test"):

@@ -136,7 +136,7 @@ def test_a_run_folder_of_other_settings(tmp_path, corpus, recipe):
 def test_a_folder_that_is_no_run(tmp_path, corpus, recipe):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("precious")
-    assert "is no run folder" in error_line(recipe("--config", str(settings_file(tmp_path, corpus))))
+    assert "is not a run folder" in error_line(recipe("--config", str(settings_file(tmp_path, corpus))))
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 

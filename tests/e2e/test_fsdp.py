@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from audio_lottery import pruning
 from audio_lottery.errors import MaskError
-from audio_lottery.pruning import Enforcer, Evidence, Mask, Rule, exact_count, find_scope, prune
+from audio_lottery.pruning import Enforcer, Mask, Rule, ScoreInputs, exact_count, find_scope, prune
 from audio_lottery.pruning.calibrate import MovementAccumulator, collect
 from audio_lottery.pruning.distributed import broadcast_mask, full_parameters, full_tensor, shard_mask
 from audio_lottery.pruning.enforce import clear_state, enforce
@@ -98,10 +98,10 @@ def message(action: Callable[[], object]) -> str:
     return "no error"
 
 
-def evidence() -> Evidence:
+def score_inputs() -> ScoreInputs:
     generator = torch.Generator().manual_seed(5)
     weights = {name: dict(build().named_parameters())[name] for name in make_mask(1)}
-    return Evidence(
+    return ScoreInputs(
         activations={name: torch.rand(weight[0].numel(), generator=generator) for name, weight in weights.items()},
         saliency={name: torch.rand(weight.shape, generator=generator) for name, weight in weights.items()},
         movement={name: torch.randn(weight.shape, generator=generator) for name, weight in weights.items()},
@@ -121,12 +121,12 @@ def check_prune(rank: int) -> dict[str, object]:
         model(data(0, 0))  # leaves gathered copies in the root module
     same, nested = {}, {}
     for name, options in PRUNINGS.items():
-        found = prune(model, 0.5, evidence=evidence(), **options)
-        same[name] = found == prune(whole, 0.5, evidence=evidence(), **options)
+        found = prune(model, 0.5, score_inputs=score_inputs(), **options)
+        same[name] = found == prune(whole, 0.5, score_inputs=score_inputs(), **options)
         options = {key: value for key, value in options.items() if key not in ("include", "exclude")}
-        sparser = prune(model, 0.3, among=found, evidence=evidence(), **options)
+        sparser = prune(model, 0.3, among=found, score_inputs=score_inputs(), **options)
         nested[name] = sparser.is_subset_of(found) and (
-            sparser == prune(whole, 0.3, among=found, evidence=evidence(), **options)
+            sparser == prune(whole, 0.3, among=found, score_inputs=score_inputs(), **options)
         )
     touched = [n for n, p in model.named_parameters() if not torch.equal(p.to_local(), before[n])]
 
@@ -326,7 +326,7 @@ def test_pruning_a_sharded_model_is_exact_and_the_same_on_every_process(both):
         assert report["prune"]["touched"] == []
         assert report["prune"]["exact"] == [True] * 4
         assert report["prune"]["nan"].startswith("'3.weight' has weights")  # on the process that has none of them too
-        assert "is sharded; collect calibration evidence before fully_shard" in report["prune"]["collect"]
+        assert "is sharded; collect on calibration data before fully_shard" in report["prune"]["collect"]
     assert reports[0]["prune"]["hash"] == reports[1]["prune"]["hash"]
 
 

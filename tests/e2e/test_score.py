@@ -105,7 +105,7 @@ def test_bad_hypotheses(
         (["--normalizer", "nonsense"], "unknown normalizer 'nonsense'"),
         (["--bootstrap", "10"], "10 bootstrap resamples are too few"),
         (["--worst", "-1"], "--worst -1"),
-        (["--speaker-regex", "["], "--speaker-regex '[' is no regular expression"),
+        (["--speaker-regex", "["], "--speaker-regex '[' is not a regular expression"),
         (["--speaker-regex", "x"], "finds no speaker in 4 of 4 ids, first in 'spk1-a'"),
         (["--hyp", "nowhere.txt"], "nowhere.txt cannot be read"),
     ],
@@ -142,4 +142,4 @@ def test_select(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 seeds (0, 1)" in capsys.readouterr().out
     assert json.loads((tmp_path / "tickets.json").read_text())["extreme"] == 1
     assert run(lambda: select.main([str(tmp_path)])) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err

@@ -27,7 +27,7 @@ from audio_lottery.lottery.methods import check_method
 from audio_lottery.lottery.search import search
 from audio_lottery.models.load import load_folder
 from audio_lottery.models.wav2vec2 import Wav2Vec2
-from audio_lottery.pruning import Evidence, Mask, exact_count, prune
+from audio_lottery.pruning import Mask, ScoreInputs, exact_count, prune
 from audio_lottery.storage import read_json
 from audio_lottery.training import loop
 from tests.conftest import TINY_MODEL
@@ -208,7 +208,7 @@ def test_movement_ranks_by_the_training_of_the_round_before(runs, name, source):
         score="movement",
         allocation=method.allocation,
         among=mask(run, source),
-        evidence=Evidence(movement=scores),
+        score_inputs=ScoreInputs(movement=scores),
     )
     assert mask(run, 2) == expected
     assert any((tensor < 0).any() for tensor in scores.values())

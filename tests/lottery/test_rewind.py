@@ -35,5 +35,5 @@ def test_round_k_weights_are_mask_times_theta(theta, tmp_path, number):
 
 
 def test_a_mask_of_another_model_is_refused(theta):
-    with pytest.raises(MaskError, match=r"'nothing\.weight' is no parameter"):
+    with pytest.raises(MaskError, match=r"'nothing\.weight' is not a parameter"):
         Rewind(theta, ModelConfig()).start(1, Mask({"nothing.weight": torch.ones(2, dtype=torch.bool)}), theta)

@@ -191,7 +191,7 @@ def test_no_folder() -> None:
 
 
 def test_no_run_folder(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         select([tmp_path])
     write_bytes(tmp_path / "config.yaml", b"a: [")
     with pytest.raises(RunError, match=r"config.yaml is not YAML"):

@@ -373,7 +373,7 @@ OVERRIDES = {
         {"hidden_size": "big"},
         "model.overrides cannot be read (Validation error for field 'hidden_size'",
     ),
-    "unknown": ({"hidden_droput": 0.1}, "model.overrides: hidden_droput is no field of Wav2Vec2Config"),
+    "unknown": ({"hidden_droput": 0.1}, "model.overrides: hidden_droput is not a field of Wav2Vec2Config"),
 }
 
 

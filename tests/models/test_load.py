@@ -113,7 +113,7 @@ def test_specaugment_and_overrides_reach_the_config(saved):
     config = backbone.module.config
     assert (config.mask_time_prob, config.mask_time_length, config.mask_feature_prob) == (0.2, 7, 0.1)
     assert config.hidden_dropout == 0.33
-    with pytest.raises(ModelError, match="hidden_droput is no field of Wav2Vec2Config"):
+    with pytest.raises(ModelError, match="hidden_droput is not a field of Wav2Vec2Config"):
         load_backbone(ModelConfig(init=str(saved), overrides={"hidden_droput": 0.1}), 0)
 
 

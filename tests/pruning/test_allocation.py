@@ -104,7 +104,7 @@ def test_largest_remainder_ties_go_to_the_earlier():
 def test_impossible_totals_are_refused_with_numbers():
     with pytest.raises(MaskError, match="cannot keep 3 weights: the layers together need at least 4 and have 10"):
         share(3, [1, 1], [2, 2], [5, 5])
-    with pytest.raises(MaskError, match="'fair' is no allocation; allocations are global, uniform"):
+    with pytest.raises(MaskError, match="'fair' is not an allocation; allocations are global, uniform"):
         check_allocation("fair")
 
 

@@ -1,4 +1,4 @@
-"""Evidence equals slow literal implementations, and the model is left as it was."""
+"""ScoreInputs equals slow literal implementations, and the model is left as it was."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -158,8 +158,8 @@ def test_saliency_is_the_sum_over_batches_of_weight_times_gradient():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Dropout(0.5), nn.Conv1d(3, 2, 1))
     batches = [torch.randn(2, 2, 9) for _ in range(3)]
-    evidence = collect(model, ["0.weight", "3.weight"], batches, loss=output_sum, activations=False)
-    assert evidence.activations is None
+    score_inputs = collect(model, ["0.weight", "3.weight"], batches, loss=output_sum, activations=False)
+    assert score_inputs.activations is None
     model.eval()
     for name in ("0.weight", "3.weight"):
         expected = torch.zeros_like(model.get_parameter(name))
@@ -167,7 +167,7 @@ def test_saliency_is_the_sum_over_batches_of_weight_times_gradient():
             model.zero_grad()
             output_sum(model, batch).backward()
             expected += (model.get_parameter(name) * model.get_parameter(name).grad).abs().detach()
-        torch.testing.assert_close(evidence.saliency[name], expected)
+        torch.testing.assert_close(score_inputs.saliency[name], expected)
 
 
 def test_max_batches_stops_reading():
@@ -179,8 +179,8 @@ def test_max_batches_stops_reading():
             read.append(index)
             yield torch.ones(1, 4) * (index + 1)
 
-    evidence = collect(model, ["0.weight"], stream(), loss=output_sum, saliency=False, max_batches=2)
-    torch.testing.assert_close(evidence.activations["0.weight"], torch.full((4,), 5.0).sqrt())
+    score_inputs = collect(model, ["0.weight"], stream(), loss=output_sum, saliency=False, max_batches=2)
+    torch.testing.assert_close(score_inputs.activations["0.weight"], torch.full((4,), 5.0).sqrt())
     assert read == [0, 1]
 
 
@@ -207,8 +207,8 @@ def test_the_model_is_left_as_it_was(raises):
         with pytest.raises(RuntimeError, match="broken batch"):
             collect(model, ["0.weight", "3.weight"], batches, loss=loss)
     else:
-        evidence = collect(model, ["0.weight", "3.weight"], batches, loss=loss)
-        assert evidence.saliency["0.weight"].any()  # a frozen weight has saliency too
+        score_inputs = collect(model, ["0.weight", "3.weight"], batches, loss=loss)
+        assert score_inputs.saliency["0.weight"].any()  # a frozen weight has saliency too
     assert [module.training for module in model.modules()] == modes
     assert [p.requires_grad for p in model.parameters()] == [False, True, True, True, True, True]
     assert torch.equal(model[3].weight.grad, torch.ones(2, 4))
@@ -323,12 +323,12 @@ def test_movement_is_the_sum_of_minus_rate_times_weight_times_gradient(kind, sca
     scaler = torch.amp.GradScaler("cpu", init_scale=256.0) if scaled else None
     with MovementAccumulator(model, ["0.weight"], optimizer) as movement:
         train(model, optimizer, range(4), scaler)
-        evidence = movement.evidence()
-    torch.testing.assert_close(evidence.movement["0.weight"], expected)
-    assert (evidence.movement["0.weight"] < 0).any()
-    assert (evidence.movement["0.weight"] > 0).any()
+        score_inputs = movement.score_inputs()
+    torch.testing.assert_close(score_inputs.movement["0.weight"], expected)
+    assert (score_inputs.movement["0.weight"] < 0).any()
+    assert (score_inputs.movement["0.weight"] > 0).any()
     train(model, optimizer, range(4, 5), None)
-    assert torch.equal(movement.state_dict()["0.weight"], evidence.movement["0.weight"])  # removed
+    assert torch.equal(movement.state_dict()["0.weight"], score_inputs.movement["0.weight"])  # removed
 
 
 def test_movement_does_not_count_steps_that_the_scaler_skips():

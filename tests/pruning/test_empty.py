@@ -8,9 +8,9 @@ from audio_lottery.errors import MaskError
 from audio_lottery.pruning import (
     ALLOCATIONS,
     SCORES,
-    Evidence,
     Mask,
     Rule,
+    ScoreInputs,
     apply,
     check,
     clear_state,
@@ -58,10 +58,10 @@ def pair() -> tuple[nn.Module, nn.Module]:
     return model, without
 
 
-def evidence(mask: Mask) -> Evidence:
+def score_inputs(mask: Mask) -> ScoreInputs:
     weights = {name: torch.ones(tensor.shape) for name, tensor in mask.items()}
     norms = {name: torch.ones(weight.shape[1:].numel()) for name, weight in weights.items()}
-    return Evidence(norms, weights, weights)
+    return ScoreInputs(norms, weights, weights)
 
 
 def test_the_scope_leaves_them_out_with_the_reason(pair):
@@ -82,7 +82,7 @@ def test_masks_are_those_of_the_model_without_them(pair, score, spec, allocation
     if spec == "nm:2:4" and allocation not in ("global", "uniform"):
         pytest.skip("N:M leaves nothing to allocate")
     dense = Mask.dense(model, ["first.weight", "conv.weight", "none.weight", "linear.weight", "last.weight"])
-    settings = {"score": score, "pattern": spec, "allocation": allocation, "evidence": evidence(dense)}
+    settings = {"score": score, "pattern": spec, "allocation": allocation, "score_inputs": score_inputs(dense)}
     expected = prune(without, 0.5, **settings)
     assert prune(model, 0.5, **settings) == expected
     mask = prune(model, 0.5, among=dense, **settings)  # a mask that decides over empty tensors too
@@ -176,7 +176,7 @@ def test_evidence_of_them_is_empty(pair):
 def test_scores_of_an_empty_tensor_are_empty(score, shape):
     weights = {"w": torch.ones(shape)}
     assert (
-        SCORES[score].function(weights, None, evidence(Mask({"w": torch.ones(shape, dtype=torch.bool)})))["w"].shape
+        SCORES[score].function(weights, None, score_inputs(Mask({"w": torch.ones(shape, dtype=torch.bool)})))["w"].shape
         == shape
     )
 

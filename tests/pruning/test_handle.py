@@ -105,7 +105,7 @@ def test_a_refused_update_leaves_the_former_mask_in_force():
     mask = random_mask()
     model, optimizer = warm(OPTIMIZERS["sgd"])
     handle = enforce(mask, model, optimizer)
-    with pytest.raises(MaskError, match=r"'3\.weight' is no parameter"):
+    with pytest.raises(MaskError, match=r"'3\.weight' is not a parameter"):
         handle.update(Mask({"3.weight": torch.ones(1, dtype=torch.bool)}))
     backward(model, 100)
     optimizer.step()

@@ -78,7 +78,7 @@ def test_overlap_is_intersection_over_union():
 def test_every_misfit_is_listed():
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     mask = Mask({"0.weight": torch.ones(3, 4, dtype=torch.bool), "7.weight": torch.ones(1, dtype=torch.bool)})
-    with pytest.raises(MaskError, match=r"'0\.weight' is \(3, 4\) here and \(4, 3\).*'7\.weight' is no parameter"):
+    with pytest.raises(MaskError, match=r"'0\.weight' is \(3, 4\) here and \(4, 3\).*'7\.weight' is not a parameter"):
         mask.check_fits(model)
 
 

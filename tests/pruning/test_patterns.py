@@ -89,8 +89,8 @@ def test_specs():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("blocks", "is no pattern; patterns are unstructured, block:"),
-        ("block:0x4", "is no pattern"),
+        ("blocks", "is not a pattern; patterns are unstructured, block:"),
+        ("block:0x4", "is not a pattern"),
         ("nm:4:4", "prunes nothing; N must be below M"),
         ("nm:1:128", "at most 64"),
     ],

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 from audio_lottery.errors import MaskError
-from audio_lottery.pruning import SCORES, Evidence, Mask, Rule, exact_count, find_scope, parse_pattern, prune
+from audio_lottery.pruning import SCORES, Mask, Rule, ScoreInputs, exact_count, find_scope, parse_pattern, prune
 from audio_lottery.pruning.patterns import NofM
 
 SCORE_NAMES = list(SCORES)
@@ -56,10 +56,10 @@ def model() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def evidence(model) -> Evidence:
+def score_inputs(model) -> ScoreInputs:
     generator = torch.Generator().manual_seed(1)
     weights = {name: dict(model.named_parameters())[name] for name in find_scope(model).names}
-    return Evidence(
+    return ScoreInputs(
         activations={n: torch.rand(w[0].numel(), generator=generator) for n, w in weights.items()},
         saliency={n: torch.rand(w.shape, generator=generator) for n, w in weights.items()},
         movement={n: torch.randn(w.shape, generator=generator) for n, w in weights.items()},
@@ -74,11 +74,11 @@ def groups_kept(pattern, mask: Mask) -> tuple[int, int]:
 @pytest.mark.parametrize("allocation", ALLOCATION_NAMES)
 @pytest.mark.parametrize(("spec", "densities"), (PATTERNS | CONVOLUTIONS).items())
 @pytest.mark.parametrize("score", SCORE_NAMES)
-def test_every_combination(model, evidence, score, spec, densities, allocation):
+def test_every_combination(model, score_inputs, score, spec, densities, allocation):
     include = (r"^(front|image)\.",) if spec in CONVOLUTIONS else (".*",)
     if spec in ("block:16x1", "block:8x8"):
         include = (r"^(front|lstm|linear)\.",)
-    settings_ = {"score": score, "pattern": spec, "allocation": allocation, "evidence": evidence, "seed": 3}
+    settings_ = {"score": score, "pattern": spec, "allocation": allocation, "score_inputs": score_inputs, "seed": 3}
     names = find_scope(model, include).names
     parameters = dict(model.named_parameters())
     before = {name: parameters[name].detach().clone() for name in names}
@@ -102,10 +102,12 @@ def test_every_combination(model, evidence, score, spec, densities, allocation):
 
 
 @pytest.mark.parametrize("score", SCORE_NAMES)
-def test_n_of_m_over_a_denser_n_of_m(model, evidence, score):
-    scope = {"include": (r"^(front|image|lstm|linear|head)\.",), "evidence": evidence}
+def test_n_of_m_over_a_denser_n_of_m(model, score_inputs, score):
+    scope = {"include": (r"^(front|image|lstm|linear|head)\.",), "score_inputs": score_inputs}
     first = prune(model, 0.5, score=score, pattern="nm:2:4", **scope)
-    second = prune(model, 0.25, score=score, pattern="nm:1:4", allocation="uniform", among=first, evidence=evidence)
+    second = prune(
+        model, 0.25, score=score, pattern="nm:1:4", allocation="uniform", among=first, score_inputs=score_inputs
+    )
     for mask, n in ((first, 2), (second, 1)):
         assert all(set(tensor.reshape(-1, 4).sum(dim=1).tolist()) == {n} for tensor in mask.values())
     assert second.is_subset_of(first)
@@ -159,12 +161,12 @@ def test_lamp_finds_its_own_layer_densities(model):
     assert shares["linear.weight"] > 5 * plain["linear.weight"]  # small weights, but not small in their layer
 
 
-def test_wanda_compares_within_rows_when_uniform(model, evidence):
-    mask = prune(model, 0.25, score="wanda", allocation="uniform", evidence=evidence)
+def test_wanda_compares_within_rows_when_uniform(model, score_inputs):
+    mask = prune(model, 0.25, score="wanda", allocation="uniform", score_inputs=score_inputs)
     for tensor in mask.values():
         per_row = tensor.reshape(len(tensor), -1).sum(dim=1)
         assert int(per_row.max()) - int(per_row.min()) <= 1
-    weight, norms = model.linear.weight, evidence.activations["linear.weight"]
+    weight, norms = model.linear.weight, score_inputs.activations["linear.weight"]
     for scores, kept in zip(weight.abs() * norms, mask["linear.weight"], strict=True):
         best = scores.topk(int(kept.sum())).indices.sort().values
         assert kept.nonzero().flatten().tolist() == best.tolist()
@@ -216,7 +218,7 @@ def test_a_layer_that_was_emptied_stays_empty(model):
 
 
 def test_a_score_of_ones_own(model):
-    def smallest(weights, among, evidence):
+    def smallest(weights, among, score_inputs):
         return {name: -weight.detach().abs() for name, weight in weights.items()}
 
     mask = prune(model, 0.25, score=smallest, min_per_tensor=0)
@@ -227,7 +229,7 @@ def test_a_score_of_ones_own(model):
     with pytest.raises(
         MaskError, match=r"gives no float32 scores on the CPU of shape \(16, 1, 4\) for 'front\.weight'"
     ):
-        prune(model, 0.25, score=lambda weights, among, evidence: {})
+        prune(model, 0.25, score=lambda weights, among, score_inputs: {})
 
 
 def test_half_precision_models(model):
@@ -238,7 +240,7 @@ def test_half_precision_models(model):
 
 def test_the_seed_draws_another_random_mask(model):
     first = prune(model, 0.3, score="random", seed=1)
-    assert first == prune(model, 0.3, score="random", evidence=Evidence(seed=1))
+    assert first == prune(model, 0.3, score="random", score_inputs=ScoreInputs(seed=1))
     assert first != prune(model, 0.3, score="random", seed=2)
 
 
@@ -253,9 +255,9 @@ def test_the_seed_draws_another_random_mask(model):
         (0.05, {"rules": [Rule("front|image", dense=True)]}, r"layers need 357: 352 in those that rules keep dense"),
         (0.05, {"rules": [Rule("linear", floor=0.5)]}, r"layers need 390: 0 in"),
         (0.5, {"rules": [Rule("liner", dense=True)]}, r"rule 'liner' matches no prunable weight; nearest"),
-        (0.5, {"score": "size"}, r"'size' is no score; scores are magnitude, lamp"),
-        (0.5, {"pattern": "rings"}, r"'rings' is no pattern"),
-        (0.5, {"allocation": "fair"}, r"'fair' is no allocation"),
+        (0.5, {"score": "size"}, r"'size' is not a score; scores are magnitude, lamp"),
+        (0.5, {"pattern": "rings"}, r"'rings' is not a pattern"),
+        (0.5, {"allocation": "fair"}, r"'fair' is not an allocation"),
         (
             0.5,
             {"pattern": "nm:2:4"},
@@ -265,9 +267,9 @@ def test_the_seed_draws_another_random_mask(model):
         (0.5, {"pattern": "nm:2:4", "allocation": "erk"}, r"allocation 'erk' has nothing to decide"),
         (0.5, {"pattern": "nm:2:4", "rules": [Rule("head", floor=0.6)]}, r"asks for a density of 0.6 and pattern"),
         (0.5, {"pattern": "channels"}, r"is for convolutions and 'lstm.weight_ih_l0'"),
-        (0.5, {"score": "taylor"}, r"needs evidence.saliency"),
+        (0.5, {"score": "taylor"}, r"needs score_inputs.saliency"),
         (0.5, {"include": ("liner",)}, r"matches no prunable weight"),
-        (0.5, {"seed": 1, "evidence": Evidence(seed=2)}, r"seed 1 and evidence.seed 2 differ"),
+        (0.5, {"seed": 1, "score_inputs": ScoreInputs(seed=2)}, r"seed 1 and score_inputs.seed 2 differ"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(model, density, settings_, message):
@@ -287,7 +289,7 @@ def test_what_the_mask_so_far_does_not_allow_is_refused(model):
         prune(model, 0.2, among=so_far, rules=[Rule("linear", floor=0.9)])
     with pytest.raises(MaskError, match=r"include and exclude leave out: head\.weight"):
         prune(model, 0.2, among=so_far, exclude=["^head"])
-    with pytest.raises(MaskError, match=r"does not fit the model: 'x' is no parameter"):
+    with pytest.raises(MaskError, match=r"does not fit the model: 'x' is not a parameter"):
         prune(model, 0.2, among=Mask({"x": torch.ones(2, dtype=torch.bool)}))
     assert prune(model, 0.2, among=so_far, exclude=["^nothing$"]) == prune(model, 0.2, among=so_far)
 

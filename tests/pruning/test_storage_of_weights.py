@@ -80,9 +80,7 @@ def test_complex_weights_that_are_not_finite_are_named(dtype, bad):
 
 def test_evidence_of_complex_weights_is_refused():
     model = complex_model(torch.complex64)
-    line = (
-        r"'0\.weight' is torch\.complex64, and evidence is gathered for real weights only; .* magnitude, lamp or random"
-    )
+    line = r"'0\.weight' is torch\.complex64, and scores look at real weights only; .* magnitude, lamp or random"
     with pytest.raises(MaskError, match=line):
         collect(model, ["0.weight"], [torch.randn(2, 8, dtype=torch.complex64)], loss=lambda m, b: m(b).abs().sum())
     with pytest.raises(MaskError, match=line):

@@ -60,7 +60,7 @@ class _Member:
 
 
 def archive_stem(name: str) -> str | None:
-    """The name of an archive without its ending; None for what is no archive by its name."""
+    """The name of an archive without its ending; None for what is not an archive by its name."""
     return next((name[: -len(end)] for end in ENDINGS if name.lower().endswith(end)), None)
 
 
@@ -173,7 +173,7 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
 def _open_tar(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     file = tar.extractfile(member)
     if file is None:
-        raise tarfile.ReadError(f"'{member.name}' is no regular file")
+        raise tarfile.ReadError(f"'{member.name}' is not a regular file")
     return file
 
 

@@ -19,7 +19,7 @@ GENERATED = "generated"
 T60_SECONDS = (0.2, 0.8)
 DIRECT_TO_REVERBERANT_DB = (0.0, 10.0)
 
-# A peak below one step of 16-bit audio is no impulse response.
+# A peak below one step of 16-bit audio is not an impulse response.
 _LOWEST_PEAK = 2.0**-15
 
 

@@ -160,7 +160,7 @@ def _level(word: str, where: str) -> float:
     try:
         return _number(float(re.sub(r"\s*db$", "", word.strip(), flags=re.IGNORECASE)), where)
     except ValueError as error:
-        raise ConfigError(f"{where}: '{word}' is no signal-to-noise ratio in dB; write e.g. 10 or 10dB") from error
+        raise ConfigError(f"{where}: '{word}' is not a signal-to-noise ratio in dB; write e.g. 10 or 10dB") from error
 
 
 def _number(value: Any, where: str) -> float:

@@ -30,7 +30,7 @@ _LETTERS = {
     "\u09a4\u09cd\u200d": "\u09ce",
 }
 _OLD_LETTER = re.compile("|".join(_LETTERS))
-# As Unicode's final sigma (section 3.13): behind a letter and before none; an apostrophe or a mark is no letter.
+# As Unicode's final sigma (section 3.13): behind a letter and before none; an apostrophe or a mark is not a letter.
 _FINAL_SIGMA = re.compile(r"(?<=[^\W\d_]|[\u0300-\u036f])σ(?!['\u0300-\u036f]*[^\W\d_])")
 
 # Labels and fillers: <o,f0,male> <sil> <unk> {NOISE} [MUSIC]; pronunciation variants and utterance names: word(2) (id).
@@ -38,7 +38,7 @@ _MARKUP = re.compile(r"<[^<>]*>|\{[^{}]*\}|\[[^\[\]]*\]|\([^()]*\)")
 _BRACKETS = re.compile(r"[<>{}\[\]()]")
 # TED-LIUM splits contractions (it 's, don 't), but these are words of their own, not the ends of others.
 _SUFFIX = re.compile(r"(?<=\w) '(?=\w)(?!(?:em|cause|til|till|n|bout|round|tis|twas)\b|\d)", re.IGNORECASE)
-# A single full stop is left out: u.s. and e.g. are one word each. Not "between letters": a vowel sign is no letter.
+# A single full stop is left out: u.s. and e.g. are one word each. Not "between letters": a vowel sign is not a letter.
 _JOINT = re.compile(r"(?<!\d)(?:…|\.{2,}|[/,;:!?])+(?!\d)")
 # The list of Whisper's English normaliser (Radford et al. 2022, appendix C), which the Open ASR Leaderboard uses too.
 _FILLERS = frozenset({"hmm", "mm", "mhm", "mmm", "uh", "um"})

@@ -54,7 +54,8 @@ def arpa_words(path: Path) -> list[str]:
         fields = [field for field in line.replace("\t", " ").split(" ") if field]  # KenLM splits at these, no others
         if len(fields) not in (2, 3) or not _is_number(fields[0]):
             raise ModelError(
-                f"{path}:{number}: '{line.strip()[:60]}' is no line of 1-grams (log10 probability, tab, word, back-off)"
+                f"{path}:{number}: '{line.strip()[:60]}' is not a line of 1-grams (log10 probability, tab, word, "
+                "back-off)"
             )
         words.append(fields[1])
     if len(words) != promised:

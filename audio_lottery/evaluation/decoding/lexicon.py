@@ -55,7 +55,7 @@ class Speller:
         """The speller of a processor's tokenizer.
 
         Raises:
-            ModelError: the tokenizer is no character-level CTC tokenizer.
+            ModelError: the tokenizer is not a character-level CTC tokenizer.
         """
         # lower case for an upper-case vocabulary is in there
         ids = dict(CharacterVocabulary.from_processor(processor).ids)

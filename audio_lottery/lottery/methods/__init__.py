@@ -2,7 +2,7 @@
 
 from audio_lottery.config import RunConfig
 from audio_lottery.errors import ConfigError
-from audio_lottery.lottery.methods.base import EvidenceSource, Method
+from audio_lottery.lottery.methods.base import InputsSource, Method
 from audio_lottery.lottery.methods.dense import Dense
 from audio_lottery.lottery.methods.gradual import Gmp
 from audio_lottery.lottery.methods.imp import Imp
@@ -12,7 +12,7 @@ from audio_lottery.lottery.methods.ticket import CONTROLS, Ticket
 from audio_lottery.lottery.rewind import REWINDS, get_rewind
 from audio_lottery.lottery.run_folder import RunFolder
 
-__all__ = ["CONTROLS", "METHODS", "EvidenceSource", "Method", "check_method", "make_method"]
+__all__ = ["CONTROLS", "METHODS", "InputsSource", "Method", "check_method", "make_method"]
 
 METHODS: dict[str, type[Method]] = {
     "imp": Imp,

@@ -20,12 +20,12 @@ from audio_lottery.lottery.rewind import Rewind
 from audio_lottery.lottery.run_folder import MOVEMENT_FILE, RunFolder
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import family_of, load_folder
-from audio_lottery.pruning import SCORES, Evidence, Mask, Rule, ScoreKind, find_scope
+from audio_lottery.pruning import SCORES, Mask, Rule, ScoreInputs, ScoreKind, find_scope
 from audio_lottery.storage import write_json
 from audio_lottery.training.policies import Fixed, MaskPolicy, Prune
 
-EvidenceSource = Callable[[Backbone, Sequence[str], str], Evidence]
-"""(backbone, prunable parameters, what a score needs) → the evidence, from some training speech."""
+InputsSource = Callable[[Backbone, Sequence[str], str], ScoreInputs]
+"""(backbone, prunable parameters, what a score needs) → the score_inputs, from some training speech."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Method:
         """The mask of round 0: dense, or the one that was given."""
         return Mask.load(self.folder.round(0) / "mask.safetensors")
 
-    def mask(self, number: int, evidence: EvidenceSource) -> Mask:
+    def mask(self, number: int, score_inputs: InputsSource) -> Mask:
         """The mask that round ``number`` starts with. Main process only.
 
         Raises:
@@ -121,7 +121,7 @@ class Method:
             return self.dense_or_given(load_folder(self.folder.theta))
         backbone, among = load_folder(self.source(number)), self.among(number)
         density = self.first_density(number)
-        found = self._evidence(number, backbone, among, evidence)
+        found = self._score_inputs(number, backbone, among, score_inputs)
         return self.prune(self.seed + number, found)(backbone.module, density, among)
 
     def first_density(self, number: int) -> float:
@@ -193,7 +193,7 @@ class Method:
             )
         return given
 
-    def prune(self, seed: int, evidence: Evidence | None = None, score: str | None = None) -> Prune:
+    def prune(self, seed: int, score_inputs: ScoreInputs | None = None, score: str | None = None) -> Prune:
         """Score, pattern and allocation of the settings over their scope: (model, density, among) → mask."""
         settings, exclude = self.settings, self.exclude
         rules = [Rule(rule.match, rule.dense, rule.floor) for rule in settings.rules]
@@ -209,16 +209,16 @@ class Method:
                 include=settings.include,
                 exclude=exclude,
                 rules=rules,
-                evidence=evidence or Evidence(seed=seed),
+                score_inputs=score_inputs or ScoreInputs(seed=seed),
                 seed=seed,
             )
 
         return prune
 
-    def _evidence(self, number: int, backbone: Backbone, among: Mask, gather: EvidenceSource) -> Evidence:
+    def _score_inputs(self, number: int, backbone: Backbone, among: Mask, gather: InputsSource) -> ScoreInputs:
         needs = self.score.needs
         if needs == "weights":
-            return Evidence(seed=self.seed + number)
+            return ScoreInputs(seed=self.seed + number)
         if needs == "movement":
-            return Evidence(movement=load_file(self.source(number) / MOVEMENT_FILE))
+            return ScoreInputs(movement=load_file(self.source(number) / MOVEMENT_FILE))
         return gather(backbone, list(among), needs)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from audio_lottery.config import PruningConfig, TrainingConfig
-from audio_lottery.lottery.methods.base import EvidenceSource, Method
+from audio_lottery.lottery.methods.base import InputsSource, Method
 from audio_lottery.pruning import Mask
 
 
@@ -27,9 +27,9 @@ class Dense(Method):
         """None: rounds start with the mask of round 0."""
         return None
 
-    def mask(self, number: int, evidence: EvidenceSource) -> Mask:
+    def mask(self, number: int, score_inputs: InputsSource) -> Mask:
         """The mask of round 0."""
-        return super().mask(0, evidence) if number == 0 else self.start_mask
+        return super().mask(0, score_inputs) if number == 0 else self.start_mask
 
     def training(self, number: int, training: TrainingConfig) -> TrainingConfig:
         """As long as rounds 0 to ``number`` together."""

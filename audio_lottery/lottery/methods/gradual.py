@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from audio_lottery.lottery.methods.base import EvidenceSource, Method
+from audio_lottery.lottery.methods.base import InputsSource, Method
 from audio_lottery.pruning import Mask
 from audio_lottery.training.policies import Gradual, MaskPolicy
 
@@ -19,9 +19,9 @@ class Gmp(Method):
         """None: rounds start with the mask of round 0."""
         return None
 
-    def mask(self, number: int, evidence: EvidenceSource) -> Mask:
+    def mask(self, number: int, score_inputs: InputsSource) -> Mask:
         """The mask of round 0."""
-        return super().mask(0, evidence) if number == 0 else self.start_mask
+        return super().mask(0, score_inputs) if number == 0 else self.start_mask
 
     def policy(self, number: int, mask: Mask) -> MaskPolicy:
         """A mask that shrinks on the cubic schedule."""

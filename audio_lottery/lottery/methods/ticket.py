@@ -7,7 +7,7 @@ from pathlib import Path
 from audio_lottery import pruning
 from audio_lottery.config import PruningConfig
 from audio_lottery.errors import RunError
-from audio_lottery.lottery.methods.base import EvidenceSource, Method
+from audio_lottery.lottery.methods.base import InputsSource, Method
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.models.load import load_folder
 from audio_lottery.pruning import Mask
@@ -45,7 +45,7 @@ class Ticket(Method):
         """None: masks are another run's."""
         return None
 
-    def mask(self, number: int, evidence: EvidenceSource) -> Mask:
+    def mask(self, number: int, score_inputs: InputsSource) -> Mask:
         """The mask of the other run's round, or its control.
 
         Raises:

@@ -172,8 +172,8 @@ def select(
 
     Raises:
         ConfigError: an impossible margin.
-        RunError: a folder is no run, lacks its dense round, dev transcripts or the suite; or the runs are not seeds of
-            one configuration.
+        RunError: a folder is not a run, lacks its dense round, dev transcripts or the suite; or the runs are not seeds
+            of one configuration.
         TextError: a transcript file is damaged, or the runs were evaluated on different utterances.
     """
     if not 0 <= margin <= _LARGEST_MARGIN:

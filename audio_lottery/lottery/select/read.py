@@ -124,6 +124,6 @@ def check_seeds(runs: list[SearchedRun]) -> None:
         for other in runs[:index]:
             if other.seed == run.seed:
                 raise RunError(
-                    f"{other.path} and {run.path} have the same seed {run.seed}, so they are no two samples; "
+                    f"{other.path} and {run.path} have the same seed {run.seed}, so they are not two samples; "
                     "give runs with different --seed"
                 )

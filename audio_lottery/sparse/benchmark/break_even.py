@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from audio_lottery.errors import ConfigError
-from audio_lottery.sparse.benchmark import ours
+from audio_lottery.sparse.benchmark import own
+from audio_lottery.sparse.benchmark.interleaved import take_turns, torch_threads
 from audio_lottery.sparse.benchmark.settings import BenchmarkSettings
-from audio_lottery.sparse.benchmark.turns import take_turns, torch_threads
 
 SPARSITIES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95)
 
@@ -124,12 +124,12 @@ def _of_layer(layer: Layer, settings: BenchmarkSettings, frames: int, sparsities
         "float32": lambda: module(inputs),
         "bfloat16": lambda: half(half_inputs),
     }
-    contestants = [(pattern, precision) for pattern in settings.patterns for precision in ours.PRECISIONS]
+    contestants = [(pattern, precision) for pattern in settings.patterns for precision in own.PRECISIONS]
     for pattern in settings.patterns:
         for sparsity in sparsities:
-            pruned = ours.pruned(module, pattern, sparsity)
-            for precision in ours.PRECISIONS:
-                fast = ours.accelerated(pruned, precision, force=True)
+            pruned = own.pruned(module, pattern, sparsity)
+            for precision in own.PRECISIONS:
+                fast = own.accelerated(pruned, precision, force=True)
                 calls[pattern, precision, sparsity] = _bind(fast, inputs)
     times = take_turns(calls, settings.repeats, settings.seed, settings.rest, progress=layer.kind)
     dense = {precision: times[precision].median for precision in ("float32", "bfloat16")}

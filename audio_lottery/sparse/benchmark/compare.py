@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from audio_lottery.errors import AudioLotteryError, ConfigError, ModelError
-from audio_lottery.sparse.benchmark import ours
+from audio_lottery.sparse.benchmark import own
 from audio_lottery.sparse.benchmark.agreement import Agreement, compare
 from audio_lottery.sparse.benchmark.contestants import EXTRA, RUNTIMES, Call
+from audio_lottery.sparse.benchmark.interleaved import Timing, load_before, take_turns, torch_threads
 from audio_lottery.sparse.benchmark.settings import AS_PRUNED, DENSE, BenchmarkSettings
 from audio_lottery.sparse.benchmark.subject import Subject
-from audio_lottery.sparse.benchmark.turns import Timing, load_before, take_turns, torch_threads
 
 logger = logging.getLogger(__name__)
 
-Row = dict[str, Any]
+TimingRow = dict[str, Any]
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Outcome:
     """
 
     title: str
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TimingRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -73,11 +73,11 @@ def compare_sparsities(subject: Subject, settings: BenchmarkSettings) -> Outcome
     def ours_at(references: Callable[[Any], dict[float, Tensor]], notes: list[str]) -> Iterator[_Contestant]:
         for sparsity in settings.sparsities:
             for pattern in settings.patterns if sparsity else (DENSE,):
-                model = ours.pruned(subject.model, pattern, sparsity)
+                model = own.pruned(subject.model, pattern, sparsity)
                 found = references(model)
-                kept = ours.density(model)
-                for precision in ours.PRECISIONS:
-                    label = f"{ours.NAME} {precision}, {pattern}, {sparsity:.1%}"
+                kept = own.density(model)
+                for precision in own.PRECISIONS:
+                    label = f"{own.NAME} {precision}, {pattern}, {sparsity:.1%}"
                     with _left_out_if_it_fails(label, notes):
                         yield _accelerated(subject, model, precision, pattern, sparsity, kept, found)
 
@@ -91,15 +91,15 @@ def compare_model(subject: Subject, settings: BenchmarkSettings) -> Outcome:
         ConfigError: impossible settings, or nothing left to measure.
     """
     settings.check()
-    kept = ours.density(subject.model)
+    kept = own.density(subject.model)
     sparsity = 1 - kept
 
     def ours_as_pruned(references: Callable[[Any], dict[float, Tensor]], notes: list[str]) -> Iterator[_Contestant]:
         if sparsity == 0:
             notes.append("no prunable weight is zero: the model is dense, and sparsity has nothing to gain")
         found = references(subject.model)
-        for precision in ours.PRECISIONS:
-            with _left_out_if_it_fails(f"{ours.NAME} {precision}", notes):
+        for precision in own.PRECISIONS:
+            with _left_out_if_it_fails(f"{own.NAME} {precision}", notes):
                 yield _accelerated(subject, subject.model, precision, AS_PRUNED, sparsity, kept, found)
 
     return _measure(subject, settings, (sparsity,), ours_as_pruned)
@@ -122,16 +122,16 @@ def _measure(subject: Subject, settings: BenchmarkSettings, sparsities: Sequence
             return {seconds: subject.logits(model)(tensor).float() for seconds, tensor in inputs.items()}
 
     with torch_threads(settings.threads):
-        sparse = list(make_ours(references, outcome.notes)) if _wanted(ours.NAME, settings) else []
+        sparse = list(make_ours(references, outcome.notes)) if _wanted(own.NAME, settings) else []
         dense_references = references(subject.model)
         lasting: dict[str, Call] = {}
         for seconds, tensor in inputs.items():
             # In a function of its own: what is built for one length must be gone before the next is built.
             timed = _of_length(subject, settings, seconds, tensor, sparse, dense_references, lasting, outcome.notes)
             for row in timed:
-                own = sparsities if row["shared"] else (row["sparsity"],)
+                covered = sparsities if row["shared"] else (row["sparsity"],)
                 about_run = {"threads": settings.threads, "repeats": settings.repeats, "load_before": load}
-                outcome.rows += [row | {"sparsity": sparsity} | about_run for sparsity in own]
+                outcome.rows += [row | {"sparsity": sparsity} | about_run for sparsity in covered]
     outcome.notes = list(dict.fromkeys(outcome.notes))
     if not outcome.rows:
         raise ConfigError(f"no contestant could be measured: {'; '.join(outcome.notes)}")
@@ -148,9 +148,9 @@ def _accelerated(
     references: dict[float, Tensor],
 ) -> _Contestant:
     logger.info("accelerating: %s, %s %.1f %%", precision, pattern, 100 * sparsity)
-    fast = ours.accelerated(model, precision)
+    fast = own.accelerated(model, precision)
     call, plan = subject.logits(fast).eval(), getattr(fast, "plan", ())
-    return _Contestant(ours.NAME, precision, pattern, sparsity, kept, call, references, plan)
+    return _Contestant(own.NAME, precision, pattern, sparsity, kept, call, references, plan)
 
 
 def _dense(
@@ -164,7 +164,7 @@ def _dense(
 ) -> list[_Contestant]:
     """The dense contestants for one length; those that take any length are built once and kept in ``lasting``."""
     built: list[_Contestant] = []
-    kept = ours.density(subject.model)
+    kept = own.density(subject.model)
     for runtime in RUNTIMES:
         name = f"{runtime.name} {runtime.precision}"
         if not _wanted(runtime.name, settings):
@@ -193,7 +193,7 @@ def _of_length(
     references: dict[float, Tensor],
     lasting: dict[str, Call],
     notes: list[str],
-) -> list[Row]:
+) -> list[TimingRow]:
     with tempfile.TemporaryDirectory(prefix="audio-lottery-bench-") as folder:
         dense = _dense(subject, settings, tensor, references, Path(folder), lasting, notes)
         timed = _time([*sparse, *dense], seconds, tensor, settings, notes)
@@ -217,7 +217,7 @@ def _time(
     return [(contestant, agreement, timings[contestant.name]) for contestant, agreement in right]
 
 
-def _row(contestant: _Contestant, agreement: Agreement, timing: Timing, seconds: float) -> Row:
+def _row(contestant: _Contestant, agreement: Agreement, timing: Timing, seconds: float) -> TimingRow:
     return {
         "runtime": contestant.runtime,
         "precision": contestant.precision,
@@ -234,7 +234,7 @@ def _row(contestant: _Contestant, agreement: Agreement, timing: Timing, seconds:
         "same_labels": agreement.same_labels,
         "cores": timing.cores,
         # after the calls: layers whose weights their parents read have become dense in the first
-        "plan": ours.describe_plan(contestant.plan) if contestant.runtime == ours.NAME else "",
+        "plan": own.describe_plan(contestant.plan) if contestant.runtime == own.NAME else "",
     }
 
 

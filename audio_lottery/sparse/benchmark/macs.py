@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 
-from audio_lottery.sparse.benchmark.kinds import ATTENTION, kind_of
+from audio_lottery.sparse.benchmark.module_kinds import ATTENTION, kind_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Macs:
     """Multiply-adds of one kind of module.
 
     Attributes:
-        kind: see `kinds.kind_of`.
+        kind: see `module_kinds.kind_of`.
         dense: as if no weight were zero.
         effective: of kept weights only; equal to ``dense`` where there are no weights.
     """

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audio_lottery.sparse.benchmark.kinds import kind_of
+from audio_lottery.sparse.benchmark.module_kinds import kind_of
 
 Shares = dict[str, float]
 

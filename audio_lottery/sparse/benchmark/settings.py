@@ -56,7 +56,7 @@ class BenchmarkSettings:
         ):
             for name in names:
                 if name not in known:
-                    raise ConfigError(f"{flag} {name}: there is no such one; choose from {', '.join(known)}")
+                    raise ConfigError(f"{flag} {name}: not known; choose from {', '.join(known)}")
         if self.repeats < 1:
             raise ConfigError(f"--repeats {self.repeats}: at least one timed call is needed")
         check_threads(self.threads)

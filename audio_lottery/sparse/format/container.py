@@ -145,10 +145,10 @@ def read_header(data: bytes, path: Path) -> dict[str, Any]:
         version, known = header["version"], header["format"] == FORMAT and len(header["sha256"]) == len(_NO_DIGEST)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{path} is no sparse model file of audio_lottery, or its header is damaged ({error!r}); get it again"
+            f"{path} is not a sparse model file of audio_lottery, or its header is damaged ({error!r}); get it again"
         ) from error
     if not known or not isinstance(version, int):
-        raise ModelError(f"{path} is no sparse model file of audio_lottery, or its header is damaged; get it again")
+        raise ModelError(f"{path} is not a sparse model file of audio_lottery, or its header is damaged; get it again")
     if version > VERSION:
         raise ModelError(
             f"{path} has version {version} of the sparse format; this release reads up to {VERSION}: "

@@ -81,7 +81,7 @@ def read_csr(path: Path | str) -> dict[str, Tensor]:
             matrix = scipy.sparse.load_npz(folder / f"{name}.npz")
             state[name] = _from_sparse(matrix, torch.Size(entry["shape"]), getattr(torch, entry["dtype"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, BadZipFile) as error:
-        raise ModelError(f"{folder} is no whole export ({error}); export the model again") from error
+        raise ModelError(f"{folder} is not a whole export ({error}); export the model again") from error
     return state
 
 

@@ -110,7 +110,7 @@ def save(model: PreTrainedModel, folder: Path | str, *, values: str = "fp32", pr
         StorageError: the disk is full or the folder cannot be written.
     """
     if not isinstance(model, PreTrainedModel):
-        raise ModelError(f"{type(model).__name__} is no transformers model; there is no config.json to load it by")
+        raise ModelError(f"{type(model).__name__} is not a transformers model; there is no config.json to load it by")
     target = Path(folder).absolute()
     check_target(target, FILE)
     state = model.state_dict()
@@ -198,7 +198,7 @@ def find_file(source: Path | str, revision: str | None = None, name: str = FILE)
     except EntryNotFoundError:  # also: offline, and not in the cache
         return None
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ModelError(f"'{source}' is no folder, and the Hub does not give it: {_last_line(error)}") from error
+        raise ModelError(f"'{source}' is not a folder, and the Hub does not give it: {_last_line(error)}") from error
 
 
 def check_loaded(

@@ -50,7 +50,7 @@ class Entry:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "Entry":
-        """Raises TypeError, KeyError or ValueError where ``value`` is no such entry."""
+        """Raises TypeError, KeyError or ValueError where ``value`` is not such an entry."""
         height, width = value["unit"]
         shape = tuple(int(size) for size in value["shape"])
         if min((*shape, value["kept"], value["units"], value["coded"], height - 1, width - 1)) < 0:
@@ -193,5 +193,5 @@ def _dtype_name(dtype: torch.dtype) -> str:
 def _dtype(name: str) -> torch.dtype:
     dtype = getattr(torch, name)
     if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"'{name}' is no dtype")
+        raise ValueError(f"'{name}' is not a dtype")
     return dtype

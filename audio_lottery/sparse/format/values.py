@@ -23,7 +23,7 @@ _WORTH_IT = 7.6  # bits a byte above which Huffman codes save less than their ti
 
 def check(values: str) -> None:
     """Raises:
-    ModelError: ``values`` is no way of storing values.
+    ModelError: ``values`` is not a way of storing values.
     """
     if values not in VALUES:
         raise ModelError(f"values '{values}' are unknown; there are {', '.join(VALUES)} (fp32 keeps every bit)")

@@ -25,7 +25,7 @@ class GatherMovement(Hook):
         best: scores of the best model, from the training's first step to its step.
 
     Raises:
-        MaskError: when the training starts: a name is no parameter, or the optimiser does not train it.
+        MaskError: when the training starts: a name is not a parameter, or the optimiser does not train it.
     """
 
     def __init__(self, names: Sequence[str]) -> None:

@@ -60,7 +60,10 @@ def test_unknown_words_are_counted(lm):
     [
         (lambda text: "", r"it starts with '' where \\data\\ should be"),
         (lambda text: "hello\n" + text, "it starts with 'hello'"),
-        (lambda text: text.replace("-0.6\tab", "ab\t-0.6"), r"lm\.arpa:10: 'ab\s-0\.6\s-0\.1' is no line of 1-grams"),
+        (
+            lambda text: text.replace("-0.6\tab", "ab\t-0.6"),
+            r"lm\.arpa:10: 'ab\s-0\.6\s-0\.1' is not a line of 1-grams",
+        ),
         (lambda text: text[: text.index("-1.2")], "6 1-grams are announced and 5 found"),
         (lambda text: text[:20], "no section"),
         (lambda text: text.replace("ngram 1=6", "ngram 1=six"), r"lm\.arpa:2: 'ngram 1=six' gives no number"),

@@ -36,7 +36,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
         fast.plan = [SimpleNamespace(kernel="csr"), SimpleNamespace(kernel="dense"), SimpleNamespace(kernel="csr")]
         return fast
 
-    monkeypatch.setattr("audio_lottery.sparse.benchmark.ours.accelerated", accelerate)
+    monkeypatch.setattr("audio_lottery.sparse.benchmark.own.accelerated", accelerate)
     return calls
 
 

@@ -9,7 +9,13 @@ from transformers import WavLMForCTC
 from audio_lottery import pruning
 from audio_lottery.errors import ConfigError, ModelError
 from audio_lottery.sparse import accelerate
-from audio_lottery.sparse.benchmark import BenchmarkSettings, Subject, compare_model, compare_sparsities, ours
+from audio_lottery.sparse.benchmark import (
+    BenchmarkSettings,
+    Subject,
+    compare_model,
+    compare_sparsities,
+    own,
+)
 from audio_lottery.sparse.benchmark.agreement import compare
 from audio_lottery.sparse.benchmark.contestants import RUNTIMES, Runtime, plain
 from audio_lottery.sparse.benchmark.settings import RUNTIME_NAMES
@@ -31,7 +37,7 @@ def test_every_runtime_of_the_issue_is_a_contestant() -> None:
         ("openvino", "float32"),
         ("openvino", "bfloat16"),
     ]
-    assert {runtime.name for runtime in RUNTIMES} | {ours.NAME} == set(RUNTIME_NAMES)
+    assert {runtime.name for runtime in RUNTIMES} | {own.NAME} == set(RUNTIME_NAMES)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: f"{runtime.name}-{runtime.precision}")
@@ -73,7 +79,7 @@ def test_rows_hold_the_promised_fields_first_and_repeat_dense_times(subject: Sub
         seconds=(0.5, 0.8),
         sparsities=(0.0, 0.9),
         patterns=("unstructured", "16x2"),
-        runtimes=("torch", ours.NAME),
+        runtimes=("torch", own.NAME),
         **QUICK,
     )
     outcome = compare_sparsities(subject, settings)
@@ -86,8 +92,8 @@ def test_rows_hold_the_promised_fields_first_and_repeat_dense_times(subject: Sub
         for precision in ("float32", "bfloat16", "int8"):
             expected |= {("torch", precision, "dense", sparsity, seconds) for sparsity in (0.0, 0.9)}
         for precision in ("float32", "bfloat16"):
-            expected.add((ours.NAME, precision, "dense", 0.0, seconds))
-            expected |= {(ours.NAME, precision, pattern, 0.9, seconds) for pattern in ("unstructured", "16x2")}
+            expected.add((own.NAME, precision, "dense", 0.0, seconds))
+            expected |= {(own.NAME, precision, pattern, 0.9, seconds) for pattern in ("unstructured", "16x2")}
     assert found == expected
     assert len(outcome.rows) == len(expected)
     dense = [row for row in outcome.rows if (row["runtime"], row["precision"]) == ("torch", "float32")]
@@ -95,14 +101,14 @@ def test_rows_hold_the_promised_fields_first_and_repeat_dense_times(subject: Sub
         first, second = [row for row in dense if row["audio_seconds"] == seconds]
         assert first["shared"]
         assert {**first, "sparsity": 0.9} == second
-    assert {row["plan"] for row in outcome.rows if row["runtime"] == ours.NAME} == {"2 csr, 1 dense"}
+    assert {row["plan"] for row in outcome.rows if row["runtime"] == own.NAME} == {"2 csr, 1 dense"}
     assert stand_in == [("float32", False), ("bfloat16", False)] * 3  # sparsity 0 once, not once a pattern
 
 
 def test_pruned_models_have_the_sparsity_in_the_pattern_in_every_layer(subject: Subject) -> None:
     names = pruning.find_scope(subject.model).names
     before = {name: value.clone() for name, value in subject.model.state_dict().items()}
-    weights = dict(ours.pruned(subject.model, "16x1", 0.5).named_parameters())
+    weights = dict(own.pruned(subject.model, "16x1", 0.5).named_parameters())
     for name in names:
         weight = weights[name].reshape(len(weights[name]), -1)
         assert float((weight == 0).float().mean()) == pytest.approx(0.5, abs=0.06), name
@@ -121,9 +127,9 @@ def test_pruned_models_have_the_sparsity_in_the_pattern_in_every_layer(subject: 
     ],
 )
 def test_a_wrong_contestant_is_reported_and_has_no_row(subject: Subject, monkeypatch, change, words) -> None:
-    monkeypatch.setattr(ours, "accelerated", broken(change))
-    monkeypatch.setattr(ours, "PRECISIONS", ("float32",))
-    outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=("torch", ours.NAME), **QUICK))
+    monkeypatch.setattr(own, "accelerated", broken(change))
+    monkeypatch.setattr(own, "PRECISIONS", ("float32",))
+    outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=("torch", own.NAME), **QUICK))
     assert {row["runtime"] for row in outcome.rows} == {"torch"}
     assert any(note.startswith("WRONG, not timed: audio_lottery float32") and words in note for note in outcome.notes)
 
@@ -139,7 +145,7 @@ def test_a_failing_contestant_is_named_and_the_others_go_on(subject: Subject, st
     )
     monkeypatch.setattr("audio_lottery.sparse.benchmark.compare.RUNTIMES", runtimes)
     outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5, 0.6), **QUICK))
-    assert {row["runtime"] for row in outcome.rows} == {"torch", ours.NAME}
+    assert {row["runtime"] for row in outcome.rows} == {"torch", own.NAME}
     left_out = [note for note in outcome.notes if "left out" in note]
     assert left_out == [
         "openvino float32 is left out: it failed with RuntimeError: no such operator",
@@ -151,41 +157,39 @@ def test_a_model_that_we_refuse_is_left_out_with_the_reason(subject: Subject, mo
     def refuses(*_):
         raise ModelError("'layer' has no shape yet")
 
-    monkeypatch.setattr(ours, "accelerated", refuses)
-    outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=("torch", ours.NAME), **QUICK))
+    monkeypatch.setattr(own, "accelerated", refuses)
+    outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=("torch", own.NAME), **QUICK))
     assert {row["runtime"] for row in outcome.rows} == {"torch"}
     assert [note for note in outcome.notes if "left out" in note] == [
-        f"{ours.NAME} {precision} is left out: 'layer' has no shape yet" for precision in ours.PRECISIONS
+        f"{own.NAME} {precision} is left out: 'layer' has no shape yet" for precision in own.PRECISIONS
     ]
 
 
 def test_the_plan_says_what_became_dense_in_the_calls(monkeypatch) -> None:
     torch.manual_seed(0)
     wavlm = WavLMForCTC(tiny_config("wavlm")).eval()
-    model = ours.pruned(wavlm, "unstructured", 0.9)
+    model = own.pruned(wavlm, "unstructured", 0.9)
     subject = Subject("wavlm", model, "input_values", lambda seconds: torch.randn(1, round(16_000 * seconds)))
-    monkeypatch.setattr(
-        ours, "accelerated", lambda model, precision: accelerate(model, precision=precision, force=True)
-    )
-    outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=(ours.NAME,), **QUICK))
+    monkeypatch.setattr(own, "accelerated", lambda model, precision: accelerate(model, precision=precision, force=True))
+    outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=(own.NAME,), **QUICK))
     plans = {row["precision"]: row["plan"] for row in outcome.rows}
     assert plans["float32"] == "12 dense, 11 csr"  # of the dense, 8 are the projections of two layers
-    assert set(plans) == set(ours.PRECISIONS)
+    assert set(plans) == set(own.PRECISIONS)
 
 
 def test_nothing_measured_is_an_error(subject: Subject, monkeypatch) -> None:
-    monkeypatch.setattr(ours, "accelerated", broken(lambda logits: logits + 1))
+    monkeypatch.setattr(own, "accelerated", broken(lambda logits: logits + 1))
     with pytest.raises(ConfigError, match=r"no contestant could be measured.*a logit differs"):
-        compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=(ours.NAME,), **QUICK))
+        compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=(own.NAME,), **QUICK))
 
 
 def test_a_model_of_ones_own_is_measured_at_its_own_sparsity(stand_in) -> None:
-    settings = BenchmarkSettings(seconds=(0.5,), runtimes=("torch", ours.NAME), **QUICK)
+    settings = BenchmarkSettings(seconds=(0.5,), runtimes=("torch", own.NAME), **QUICK)
     dense = wav2vec2_base(0, **TINY)
     outcome = compare_model(dense, settings)
     assert {row["sparsity"] for row in outcome.rows} == {0.0}
     assert any("the model is dense" in note for note in outcome.notes)
-    sparse = Subject("own", ours.pruned(dense.model, "unstructured", 0.75), dense.input_name, dense.make_inputs)
+    sparse = Subject("own", own.pruned(dense.model, "unstructured", 0.75), dense.input_name, dense.make_inputs)
     outcome = compare_model(sparse, settings)
     assert [row["sparsity"] for row in outcome.rows] == pytest.approx([0.75] * 5, abs=0.01)
     assert all(row["density"] == 1 - row["sparsity"] for row in outcome.rows)
@@ -199,7 +203,7 @@ def test_threads_of_the_caller_come_back(subject: Subject, stand_in) -> None:
     handle = watched.model.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
     try:
         torch.set_num_threads(2)
-        compare_model(watched, BenchmarkSettings(seconds=(0.5,), runtimes=(ours.NAME,), **QUICK))
+        compare_model(watched, BenchmarkSettings(seconds=(0.5,), runtimes=(own.NAME,), **QUICK))
         assert set(seen) == {1}
         assert torch.get_num_threads() == 2
     finally:

@@ -78,7 +78,7 @@ def test_a_layer_that_skips_zeros_crosses_where_its_time_says(monkeypatch) -> No
         plain.load_state_dict(module.state_dict())
         return Fake(plain)
 
-    monkeypatch.setattr("audio_lottery.sparse.benchmark.ours.accelerated", accelerate)
+    monkeypatch.setattr("audio_lottery.sparse.benchmark.own.accelerated", accelerate)
     layer = Layer("linear", lambda: Ten(256, 256), lambda frames: (1, frames, 256))
     settings = BenchmarkSettings(patterns=("unstructured",), repeats=5, threads=1, rest=0)
     line = break_even(settings, 1.0, [layer], (0.0, 0.5, 0.8, 0.9))[0]

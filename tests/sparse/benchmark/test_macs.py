@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from audio_lottery.sparse.benchmark import Subject, count_macs, profile, profile_modules, profile_ours
-from audio_lottery.sparse.benchmark.kinds import kind_of
-from audio_lottery.sparse.benchmark.ours import pruned
+from audio_lottery.sparse.benchmark.module_kinds import kind_of
+from audio_lottery.sparse.benchmark.own import pruned
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ def test_mistakes(saved, tmp_path):
     names = export_csr(saved[1], tmp_path / "export")
     file = tmp_path / "export" / f"{names[0]}.npz"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ModelError, match="is no whole export"):
+    with pytest.raises(ModelError, match="is not a whole export"):
         read_csr(tmp_path / "export")
     file.unlink()
-    with pytest.raises(ModelError, match="is no whole export"):
+    with pytest.raises(ModelError, match="is not a whole export"):
         read_csr(tmp_path / "export")

@@ -269,5 +269,5 @@ def test_pruning_that_is_still_a_parametrisation_is_refused(backbone, tmp_path):
 
 
 def test_a_plain_module_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="Linear is no transformers model"):
+    with pytest.raises(ModelError, match="Linear is not a transformers model"):
         save(nn.Linear(3, 3), tmp_path / "out")

@@ -65,7 +65,7 @@ def test_a_hub_id_loads_like_a_folder(saved, tmp_path):
         result = execute([sys.executable, "-c", PROGRAM, str(tmp_path)], env=env)
         server.shutdown()
     assert result.returncode == 0, result.stderr
-    assert "'someone/else' is no folder, and the Hub does not give it" in result.stdout
+    assert "'someone/else' is not a folder, and the Hub does not give it" in result.stdout
     expected = read(saved[1])
     for name in ("load", "backbone"):
         served = load_file(tmp_path / name)

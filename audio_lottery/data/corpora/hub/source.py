@@ -70,11 +70,11 @@ class HubSplit:
         made = cls(source, path, split, subset or None, revision or None, dict(sorted((columns or {}).items())), limit)
         if not path and source and Path(source).exists():  # datasets would take it, and not the repository
             raise CorpusError(
-                f"{made.name}: '{source}' is no folder in {root}, but one in the working directory; give its full "
+                f"{made.name}: '{source}' is not a folder in {root}, but one in the working directory; give its full "
                 "path, or start somewhere else to read the repository of that name"
             )
         if not path and not _REPOSITORY.fullmatch(source):
-            raise CorpusError(f"{made.name}: no folder or parquet file {found}, and '{source}' is no repository id")
+            raise CorpusError(f"{made.name}: no folder or parquet file {found}, and '{source}' is not a repository id")
         unknown = sorted(set(made.columns) - set(MANIFEST_COLUMNS))
         if unknown:
             raise CorpusError(
@@ -158,7 +158,7 @@ def find_files(split: HubSplit, commit: str | None = None) -> list[str]:
     other = next((file for file in found if not file.endswith(".parquet")), None)
     if other is not None:
         raise CorpusError(
-            f"{split.name}: {other} is no parquet file, and only those can be streamed; download the corpus and use "
+            f"{split.name}: {other} is not a parquet file, and only those can be streamed; download the corpus and use "
             "its own reader, or jsonl"
         )
     return found

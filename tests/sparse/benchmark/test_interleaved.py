@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from audio_lottery.sparse.benchmark import turns
-from audio_lottery.sparse.benchmark.turns import take_turns
+from audio_lottery.sparse.benchmark import interleaved
+from audio_lottery.sparse.benchmark.interleaved import take_turns
 
 
 def recorder(order: list[str], names: str) -> dict:
@@ -36,7 +36,7 @@ def test_only_the_second_call_of_a_turn_is_timed_and_rests_are_not(monkeypatch: 
         wall[0] += seconds
 
     clock = SimpleNamespace(perf_counter=lambda: wall[0], process_time=lambda: processor[0], sleep=rest)
-    monkeypatch.setattr(turns, "time", clock)
+    monkeypatch.setattr(interleaved, "time", clock)
 
     def call() -> None:
         seconds = [100.0, 2.0, 100.0, 1.0, 100.0, 4.0][len(calls)]
@@ -59,7 +59,7 @@ def test_no_garbage_collection_while_timing() -> None:
 
 @pytest.mark.parametrize(("load", "warned"), [(0.2, False), (1.7, True)])
 def test_a_busy_machine_is_told(monkeypatch, load: float, warned: bool) -> None:
-    monkeypatch.setattr(turns.os, "getloadavg", lambda: (load, 9.0, 9.0))
-    value, warning = turns.load_before()
+    monkeypatch.setattr(interleaved.os, "getloadavg", lambda: (load, 9.0, 9.0))
+    value, warning = interleaved.load_before()
     assert value == load
     assert (warning is not None and "1.70" in warning) == warned
