@@ -18,9 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from audio_lottery.errors import RunError
-from audio_lottery.lottery.run_folder import RoundRow
 from audio_lottery.report.style import COLOURS, FORMATS, MARKERS, project_style, save_figure
-from audio_lottery.report.tables import HIGH, LOW, SUITE_PREFIX, noisy_suites, plain_number
+from audio_lottery.report.tables import HIGH, LOW, SUITE_PREFIX, SummaryRow, noisy_suites, plain_number
 
 _GREY = "#555555"
 _DASHES = (0, (4, 3))
@@ -51,14 +50,14 @@ class Curve:
     high: list[float] = field(default_factory=list)
 
 
-def curves(rows: Sequence[RoundRow]) -> list[Curve]:
+def curves(rows: Sequence[SummaryRow]) -> list[Curve]:
     """The lines that the rows hold, clean first; rows without a number for a suite are left out of its line."""
     keys = {"clean": "test_wer"} | {suite: SUITE_PREFIX + suite for suite in noisy_suites(rows)}
     found = [_curve(name, key, rows) for name, key in keys.items()]
     return [curve for curve in found if curve.remaining]
 
 
-def plot_curve(rows: Sequence[RoundRow], path_stem: Path, title: str) -> None:
+def plot_curve(rows: Sequence[SummaryRow], path_stem: Path, title: str) -> None:
     """Draw WER against remaining weights and write ``<stem>.png`` and ``<stem>.svg``, each whole or not at all.
 
     x is logarithmic and falls from 100 % to the sparsest round; the level of the dense model is a dashed line in the
@@ -83,7 +82,7 @@ def plot_curve(rows: Sequence[RoundRow], path_stem: Path, title: str) -> None:
             save_figure(figure, path_stem.with_name(f"{path_stem.name}.{suffix}"))
 
 
-def _curve(name: str, key: str, rows: Sequence[RoundRow]) -> Curve:
+def _curve(name: str, key: str, rows: Sequence[SummaryRow]) -> Curve:
     measured = sorted((row for row in rows if _is_number(row.get(key))), key=lambda row: -row["remaining_percent"])
     dense = next((100 * row[key] for row in measured if row["remaining_percent"] >= 100), None)
     remaining = [row["remaining_percent"] for row in measured]

@@ -9,7 +9,6 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from audio_lottery.lottery.run_folder import RoundRow
 from audio_lottery.report.columns import format_columns
 from audio_lottery.storage import write_bytes
 
@@ -29,14 +28,17 @@ COLUMNS = (
     "seconds",
 )
 
+SummaryRow = Mapping[str, Any]
+"""One round, flat; see the module's description."""
 
-def noisy_suites(rows: Iterable[RoundRow]) -> list[str]:
+
+def noisy_suites(rows: Iterable[SummaryRow]) -> list[str]:
     """Names of the noisy test suites in ``rows``, in the order in which they first occur."""
     keys = dict.fromkeys(key for row in rows for key in row)
     return [key.removeprefix(SUITE_PREFIX) for key in keys if key.startswith(SUITE_PREFIX)]
 
 
-def column_order(rows: Sequence[RoundRow]) -> list[str]:
+def column_order(rows: Sequence[SummaryRow]) -> list[str]:
     """`COLUMNS` with the noisy suites behind ``test_wer``, then whatever else the rows hold, as it first occurs."""
     suites = [SUITE_PREFIX + suite for suite in noisy_suites(rows)]
     split = COLUMNS.index("test_wer") + 1
@@ -44,7 +46,7 @@ def column_order(rows: Sequence[RoundRow]) -> list[str]:
     return list(dict.fromkeys([*known, *(key for row in rows for key in row)]))
 
 
-def write_summary(rows: Sequence[RoundRow], path: Path) -> None:
+def write_summary(rows: Sequence[SummaryRow], path: Path) -> None:
     """Write the rows to a CSV file, whole or not at all; a value that a row lacks is an empty cell.
 
     Numbers keep every digit, so reading the file gives the same values.
@@ -59,7 +61,7 @@ def write_summary(rows: Sequence[RoundRow], path: Path) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
-def format_table(rows: Sequence[RoundRow]) -> str:
+def format_table(rows: Sequence[SummaryRow]) -> str:
     """The rows as aligned text: remaining weights and error rates in per cent, sizes in megabytes (10⁶ bytes).
 
     A value that a row lacks is shown as ``-``.
@@ -78,7 +80,7 @@ def plain_number(value: float) -> str:
     return f"{value:.1f}" if value >= 0.995 else f"{value:.2g}"
 
 
-def _remaining(row: RoundRow) -> str:
+def _remaining(row: SummaryRow) -> str:
     value = row.get("remaining_percent")
     return "-" if value is None else f"{value:.2f}"
 
@@ -87,7 +89,7 @@ def _percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.2f} %"
 
 
-def _size(row: RoundRow) -> str:
+def _size(row: SummaryRow) -> str:
     plain, zipped = _megabytes(row.get("bytes")), _megabytes(row.get("bytes_gzip"))
     return plain if zipped == "-" else f"{plain} ({zipped} gzip)"
 

@@ -570,5 +570,5 @@ def test_a_folder_of_the_same_name_is_not_taken_for_the_repository(
     (tmp_path / "someone" / "speech").mkdir(parents=True)
     (tmp_path / "root").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CorpusError, match=r"no folder in .*root, but one in the working directory"):
+    with pytest.raises(CorpusError, match=r"not a folder in .*root, but one in the working directory"):
         load_hub(hub("someone/speech"), tmp_path / "root")
