@@ -6,8 +6,9 @@ fractions and sizes are bytes, as measured, and only the text for people turns t
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from audio_lottery.report.columns import format_columns
 from audio_lottery.storage import write_bytes
