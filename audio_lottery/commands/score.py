@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     speakers.add_argument(
         "--speaker-regex", metavar="REGEX", help="the speaker is the first group (or all) of its match at an id's start"
     )
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="B", help="resamples (default: 1000)")
+    parser.add_argument(
+        "--bootstrap", type=int, default=1000, metavar="B", help="resamples (default: 1000); 0: no intervals"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the resamples (default: 0)")
     parser.add_argument("--worst", type=int, default=0, metavar="N", help="show the N utterances with most errors")
     parser.add_argument("--json", action="store_true", help="print JSON; rates are fractions")
@@ -145,9 +147,12 @@ def _to_text(
     parts = [
         f"{options.hyp} against {options.ref}: {len(counts.ids)} utterances{speakers}; alignment {options.alignment}",
         _rates(results),
-        f"intervals: 95 %, {options.bootstrap} bootstrap resamples, seed {options.seed}",
+        f"intervals: 95 %, {options.bootstrap} bootstrap resamples, seed {options.seed}"
+        if options.bootstrap
+        else "intervals: none (--bootstrap 0)",
     ]
-    parts += [f"  {note}" for note in (final.interval.note, final.interval_speakers.note) if note]
+    notes = (final.interval.note, final.interval_speakers.note) if options.bootstrap else ()
+    parts += [f"  {note}" for note in notes if note]
     if counts.empty_references:
         parts.append(f"{counts.empty_references} empty references, {EMPTY_REFERENCES}")
     for name, comparison in comparisons.items():

@@ -60,7 +60,10 @@ def validate(config: RunConfig, training: bool = True) -> None:
 def _decoder_problems(config: RunConfig) -> list[str]:
     decoder = config.evaluation.decoder
     checks = [
-        (config.evaluation.bootstrap >= 100, "evaluation.bootstrap must be 100 or more; 1000 is usual"),
+        (
+            config.evaluation.bootstrap == 0 or config.evaluation.bootstrap >= 100,
+            "evaluation.bootstrap must be 100 or more (1000 is usual), or 0 for no intervals",
+        ),
         (
             config.evaluation.max_batch_seconds is None or config.evaluation.max_batch_seconds > 0,
             "evaluation.max_batch_seconds must be positive",

@@ -154,7 +154,7 @@ class EvaluationConfig:
         seed: seed of the noise; with the suite's name and the utterance id it fixes every sample of the noise.
         precision: no (float32) or bf16 for the forward pass of evaluation.
         decoder: from logits to words.
-        bootstrap: resamples of every confidence interval.
+        bootstrap: resamples of every confidence interval; 0 computes none.
     """
 
     suites: tuple[SuiteConfig, ...] = (SuiteConfig("clean"), SuiteConfig("noise10", noise="pink", snr_db=10.0))

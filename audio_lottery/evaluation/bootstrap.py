@@ -96,15 +96,15 @@ def wer_interval(
     Args:
         counts: the errors.
         by: what is resampled.
-        resamples: how many resamples (B).
+        resamples: how many resamples (B); 0 gives no interval.
         seed: of the resamples.
         confidence: level of the interval.
 
     Raises:
-        ConfigError: fewer than 100 resamples, or a confidence that is not between 0 and 1.
+        ConfigError: 1 to 99 resamples or fewer than none, or a confidence that is not between 0 and 1.
     """
     _check(resamples, confidence)
-    groups, units, note = _units(counts, by)
+    groups, units, note = _units(counts, by, resamples)
     if groups is None:
         return Interval(None, units, note)
     sums = _resampled(counts.words.errors[:, None], counts.words.reference, groups, units, resamples, seed)
@@ -142,7 +142,7 @@ def mean_difference_interval(
 
     Args:
         pairs: (system, baseline) of every seed, all on the same utterances.
-        resamples: how many resamples (B).
+        resamples: how many resamples (B); 0 gives no interval.
         seed: of the resamples.
         confidence: level of the intervals.
 
@@ -159,7 +159,7 @@ def mean_difference_interval(
     baseline_wer = float(np.mean([tally.rate for tally in baselines]))
 
     def sampled(by: Units) -> tuple[Floats | None, Floats | None, int, str]:
-        groups, units, note = _units(first, by)
+        groups, units, note = _units(first, by, resamples)
         if groups is None:
             return None, None, units, note
         rates = _resampled(errors, first.words.reference, groups, units, resamples, seed)
@@ -228,9 +228,11 @@ def _resampled(
     return sums[:, :-1] / sums[:, -1:]
 
 
-def _units(counts: ErrorCounts, by: Units) -> tuple[NDArray[np.int64] | None, int, str]:
+def _units(counts: ErrorCounts, by: Units, resamples: int) -> tuple[NDArray[np.int64] | None, int, str]:
     """The unit of every utterance (None where there is no interval), how many units there are, and a note."""
     names = counts.ids if by == "utterances" else counts.speakers
+    if resamples == 0:
+        return None, len(set(names) - {""}), f"no interval over {by}: none was asked for (bootstrap 0)"
     unknown = 0 if by == "utterances" else names.count("")
     if unknown:
         what = "no utterance has a speaker" if unknown == len(names) else f"{unknown} utterances have no speaker"
@@ -249,7 +251,9 @@ def _percentiles(samples: Floats, confidence: float) -> tuple[float, float]:
 
 
 def _check(resamples: int, confidence: float) -> None:
-    if resamples < 100:
-        raise ConfigError(f"{resamples} bootstrap resamples are too few for a 95 % interval; use 1000 (at least 100)")
+    if resamples != 0 and resamples < 100:
+        raise ConfigError(
+            f"{resamples} bootstrap resamples are too few for a 95 % interval; use 1000 (at least 100), or 0 for none"
+        )
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence {confidence} is not between 0 and 1; the usual value is 0.95")

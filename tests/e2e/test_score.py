@@ -143,3 +143,13 @@ def test_select(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads((tmp_path / "tickets.json").read_text())["extreme"] == 1
     assert run(lambda: select.main([str(tmp_path)])) == 2
     assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_without_intervals(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = write(tmp_path / "other.txt", REFERENCES)
+    score.main([*files, "--bootstrap", "0", "--compare", other])
+    out = capsys.readouterr().out
+    assert "intervals: none (--bootstrap 0)" in out
+    assert "[" not in out.split("intervals")[0], "no interval is printed"
+    assert "MAPSSWE: 2 segments" in out
+    assert "use 1000 (at least 100), or 0 for none" in error_line(capsys, *files, "--bootstrap", "50")

@@ -25,9 +25,11 @@ from audio_lottery.config import (
 from audio_lottery.errors import AudioLotteryError, ConfigError, MaskError
 from audio_lottery.lottery.methods import check_method
 from audio_lottery.lottery.search import search
+from audio_lottery.lottery.select import select
 from audio_lottery.models.load import load_folder
 from audio_lottery.models.wav2vec2 import Wav2Vec2
 from audio_lottery.pruning import Mask, ScoreInputs, exact_count, prune
+from audio_lottery.report.write import write_report
 from audio_lottery.storage import read_json
 from audio_lottery.training import loop
 from tests.conftest import TINY_MODEL
@@ -323,3 +325,15 @@ def test_movement_is_refused_where_no_training_comes_first(tiny_corpus, tmp_path
     with pytest.raises(ConfigError, match=r"gathered while .* trains, and pruning\.method mpi starts every round"):
         search(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_search_without_intervals(tiny_corpus, tmp_path):
+    evaluation = EvaluationConfig(suites=(SuiteConfig("clean"),), bootstrap=0)
+    rows = search(settings(tiny_corpus, tmp_path / "run", PruningConfig(), evaluation=evaluation))
+    result = read_json(tmp_path / "run" / "round_01" / "metrics.json")["test"]["clean"]
+    assert result["wer_interval"] is None
+    assert result["difference_to_dense"]["interval"] is None
+    assert not any(name.startswith("low_") for row in rows for name in row)
+    write_report(rows, tmp_path / "run")
+    with pytest.raises(ConfigError, match="tickets are chosen by intervals"):
+        select([tmp_path / "run"], resamples=0)

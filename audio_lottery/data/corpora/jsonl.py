@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path, PurePath
@@ -21,14 +22,26 @@ from audio_lottery.errors import CorpusError
 _LONGEST = 1e9
 
 
+class _Object(dict[str, Any]):
+    """A JSON object, which knows a key that was given twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(key for key, _ in pairs) if len(self) < len(pairs) else {}
+        self.repeated = next((key for key, count in counts.items() if count > 1), None)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_Object)
+
+
 class _Row(NamedTuple):
-    """A line of a manifest, its values checked; no file was looked at. ``id`` is empty where the line gives none."""
+    """A line of a manifest, its values checked; no file was looked at."""
 
     where: str
     audio: str
     text: str
-    id: str
-    speaker: str
+    id: str | None
+    speaker: str | None
     offset: float | None
     duration: float | None
 
@@ -82,15 +95,18 @@ def _stems_differ(manifest: Path) -> bool:
 
 def _made_up_id(row: _Row, folder: Path | None) -> str:
     """An id from the file's stem, or from its path relative to ``folder``."""
-    path = PurePath(row.audio if folder is None else os.path.relpath(row.audio, folder))
-    name = path.stem if folder is None else path.with_suffix("").as_posix()
+    name = os.path.basename(row.audio) if folder is None else PurePath(os.path.relpath(row.audio, folder)).as_posix()
+    name = os.path.splitext(name)[0]
     return name if row.offset is None else f"{name}-{round(row.offset * 1000):08d}"
 
 
 def _parse(line: str, where: str, folder: Path) -> _Row:
     row = _object(line, where)
     text = _string(row, "text", where)
-    audio = os.path.normpath(os.path.join(folder, _string(row, "audio_filepath", where)))
+    name = _string(row, "audio_filepath", where)
+    if "\0" in name:
+        raise CorpusError(f"{where}: 'audio_filepath' holds {show(chr(0))}, which no path can; correct it")
+    audio = os.path.normpath(os.path.join(folder, name))
     offset = _seconds(row, "offset", where)
     if offset is not None and offset < 0:
         raise CorpusError(f"{where}: 'offset' is {offset:g} s; it must not be negative")
@@ -106,7 +122,8 @@ def _utterance(row: _Row, identity: str, corpus: str) -> Utterance:
     if duration is None:
         duration = probe(row.audio).duration - start
         _check_duration(start, duration, row.where)
-    return Utterance(identity, row.audio, start, start + duration, row.text, row.speaker or identity, duration, corpus)
+    speaker = identity if row.speaker is None else row.speaker
+    return Utterance(identity, row.audio, start, start + duration, row.text, speaker, duration, corpus)
 
 
 def _check_duration(start: float, duration: float, where: str) -> None:
@@ -116,24 +133,15 @@ def _check_duration(start: float, duration: float, where: str) -> None:
 
 def _object(line: str, where: str) -> dict[str, Any]:
     """The object that a line holds, in which every key may occur once."""
-    pairs: list[tuple[str, Any]] = []
-
-    def remember(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal pairs
-        pairs = found  # of the outermost object in the end
-        return dict(found)
-
     try:
-        row = json.loads(line, object_pairs_hook=remember)
+        row = _DECODER.decode(line)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise CorpusError(f"{where}: not valid JSON ({reason})") from error
-    if not isinstance(row, dict):
+    if not isinstance(row, _Object):
         raise CorpusError(f"{where}: expected a JSON object, got {type(row).__name__}")
-    if len(row) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise CorpusError(f"{where}: key {repeated!r:.80} occurs twice; keep one of them")
+    if row.repeated is not None:
+        raise CorpusError(f"{where}: key {row.repeated!r:.80} occurs twice; keep one of them")
     return row
 
 
@@ -143,20 +151,20 @@ def _string(row: dict[str, Any], key: str, where: str) -> str:
     value = row[key]
     if not isinstance(value, str):
         raise CorpusError(f"{where}: '{key}' must be a string, got {value!r:.80}")
-    return _whole(value, key, where)
+    return _encodable(value, key, where)
 
 
-def _label(row: dict[str, Any], key: str, where: str) -> str:
-    """A string or number as text; empty where there is none."""
+def _label(row: dict[str, Any], key: str, where: str) -> str | None:
+    """A string or number as text; None where there is none."""
     value = row.get(key)
     if value is None:
-        return ""
+        return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise CorpusError(f"{where}: '{key}' must be a string or a number, got {value!r:.80}")
-    return _whole(str(value), key, where)
+    return _encodable(str(value), key, where)
 
 
-def _whole(text: str, key: str, where: str) -> str:
+def _encodable(text: str, key: str, where: str) -> str:
     """The text, if it can be written as UTF-8: JSON may name one half of a surrogate pair alone."""
     try:
         text.encode()

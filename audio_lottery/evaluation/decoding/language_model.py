@@ -5,6 +5,7 @@ files, plain or gzipped, and its own binaries.
 """
 
 import gzip
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 from audio_lottery.errors import ConfigError, ModelError
 
 _BINARY = b"mmap lm http://kheafield.com/code"
+# The number of words; KenLM minds no spaces around the numbers.
+_COUNT = re.compile(r"ngram\s+1\s*=(.*)")
 _GZIP = b"\x1f\x8b"
 _NO_WORDS = {"<s>", "</s>", "<unk>", "<UNK>"}
 
@@ -120,11 +123,11 @@ def _read_counts(lines: Iterator[tuple[int, str]], path: Path) -> int:
         raise ModelError(f"{path} is no ARPA file: it starts with '{first.strip()[:40]}' where \\data\\ should be")
     promised = -1
     for number, line in lines:
-        if line.startswith("ngram 1="):
-            count = line.removeprefix("ngram 1=").strip()
-            if not count.isdecimal():
+        count = _COUNT.match(line)
+        if count is not None:
+            if not count[1].strip().isdecimal():
                 raise ModelError(f"{path}:{number}: '{line[:60]}' gives no number of 1-grams")
-            promised = int(count)
+            promised = int(count[1])
         if line.strip() == "\\1-grams:":
             return promised
     raise ModelError(f"{path}: there is no section \\1-grams:; the file is damaged")

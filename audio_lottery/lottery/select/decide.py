@@ -181,6 +181,8 @@ def select(
             f"margin {margin:g} is {100 * margin:g} points of WER; it is a fraction between 0 and {_LARGEST_MARGIN}: "
             f"{DEFAULT_MARGIN} is half a point"
         )
+    if resamples == 0:
+        raise ConfigError("tickets are chosen by intervals: bootstrap must be 100 or more, 1000 is usual")
     runs = [read_run(Path(path), suite) for path in run_dirs]
     check_seeds(runs)
     numbers = sorted(set.intersection(*(set(run.rounds) for run in runs)))

@@ -51,6 +51,15 @@ def test_words_are_listed_without_the_marks(tmp_path):
         assert arpa_words(written(tmp_path, kind)) == ["a", "ab", "cab"]
 
 
+@pytest.mark.parametrize("spelling", ["ngram  1=  6", "ngram 1=6  ", "ngram 1= 6"])
+def test_spaces_around_counts_mean_nothing(tmp_path, spelling):
+    """As KenLM reads them."""
+    path = tmp_path / "lm.arpa"
+    path.write_text(arpa().replace("ngram 1=6", spelling))
+    assert arpa_words(path) == ["a", "ab", "cab"]
+    assert load_kenlm(path, ["a"]) is not None
+
+
 def test_unknown_words_are_counted(lm):
     assert count_unknown(load_kenlm(lm, ["a", "AB", "cab", "zz", "no such"]), 4) == 2
 
