@@ -71,6 +71,55 @@ def test_other_columns_in_other_order_and_paths_without_ending(locale: Path) -> 
     assert corpus["speaker"][:] == corpus["id"][:]
 
 
+@pytest.mark.parametrize(
+    ("path", "file", "identity"),
+    [
+        ("c1.wav", "c1.wav", "c1"),
+        ("c1.FLAC", "c1.FLAC", "c1"),
+        ("c1.mp3", "c1.mp3", "c1"),
+        ("c1", "c1.mp3", "c1"),
+        ("c1.5", "c1.5.mp3", "c1.5"),
+        ("c1.wave", "c1.wave", "c1.wave"),  # no ending that is known, but a file that is there
+    ],
+)
+def test_the_file_that_a_row_names(locale: Path, path: str, file: str, identity: str) -> None:
+    sf.write(locale / "clips" / file, np.zeros(RATE, np.float32), RATE, format="WAV")
+    write_tsv(locale / "test.tsv", [["c", path, "a", "2", "en"]])
+    [row] = read_corpus("common_voice", locale, "test")
+    assert (row["audio"], row["id"]) == (str(locale / "clips" / file), identity)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("c1.wav", r"missing clip .*/clips/c1\.wav$"),
+        ("c1", r"missing clip .*/clips/c1\.mp3$"),
+        ("", r"missing clip .*/clips/\.mp3$"),
+        ("a\0b.mp3", "missing clip "),
+        ("a" * 5000, r"clip .*\.mp3 cannot be read \(File name too long\)"),
+    ],
+)
+def test_a_clip_that_is_not_there(locale: Path, path: str, message: str) -> None:
+    write_tsv(locale / "test.tsv", [*rows(), ["c", path, "a", "2", "en"]])
+    with pytest.raises(CorpusError, match=rf"test\.tsv:5: {message}"):
+        read_corpus("common_voice", locale, "test")
+
+
+def test_a_line_that_is_not_utf8(locale: Path) -> None:
+    with (locale / "test.tsv").open("ab") as file:
+        file.write("c\tx.mp3\tcafé\t2\ten\n".encode("latin-1"))
+    with pytest.raises(CorpusError, match=r"test\.tsv: cannot be read as UTF-8 text \(line 5: .* byte 0xe9"):
+        read_corpus("common_voice", locale, "test")
+
+
+def test_files_of_macos_are_no_part_of_the_corpus(locale: Path) -> None:
+    (locale / "._test.tsv").write_bytes(b"\0\5\x16\7")
+    (locale.parent / "__MACOSX" / "clips").mkdir(parents=True)
+    assert read_corpus("common_voice", locale.parent, "test")["id"][:] == list(SENTENCES)
+    with pytest.raises(CorpusError, match=r"splits there: test$"):
+        read_corpus("common_voice", locale, "train")
+
+
 def test_byte_order_mark_and_windows_line_ends(locale: Path) -> None:
     tsv = locale / "test.tsv"
     tsv.write_bytes(b"\xef\xbb\xbf" + tsv.read_bytes().replace(b"\n", b"\r\n"))

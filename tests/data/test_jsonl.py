@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile as sf
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from audio_lottery.data.audio import read_audio
 from audio_lottery.data.corpora import read_corpus
@@ -90,12 +92,117 @@ def test_split_with_ending_and_in_a_subfolder(root: Path) -> None:
         ({**GOOD, "duration": float("nan")}, "'duration' must be a number of seconds, got nan"),
         ({**GOOD, "offset": True}, "'offset' must be a number of seconds, got True"),
         ({**GOOD, "offset": -0.1}, "'offset' is -0.1 s; it must not be negative"),
+        ({**GOOD, "offset": float("inf")}, "'offset' must be a number of seconds, got inf"),
+        ({**GOOD, "duration": 1e300}, r"'duration' must be a number of seconds, got 1e\+300; at most 1e\+09"),
+        ({**GOOD, "duration": 10**400}, r"'duration' must be a number of seconds, got 10{79}; at most 1e\+09"),
+        ('{"audio_filepath": "audio/a.flac", "text": "x", "duration": 1' + "0" * 5000 + "}", "not valid JSON"),
+        ({**GOOD, "duration": 1e-9, "offset": 1e9}, "'duration' is 1e-09 s; it must be longer than zero"),
+        ({**GOOD, "duration": [1]}, r"'duration' must be a number of seconds, got \[1\]"),
+        ('{"audio_filepath": "audio/a.flac", "text": "hi \\ud83d"}', r"'text' holds U\+D83D, half of a surrogate pair"),
+        ('{"audio_filepath": "audio/\\udcff", "text": ""}', r"'audio_filepath' holds U\+DCFF, half of a surrogate"),
+        ('{"audio_filepath": "audio/a.flac", "text": "", "id": "\\ud83d"}', r"'id' holds U\+D83D, half of"),
+        ('{"audio_filepath": "audio/a.flac", "text": "", "speaker": "\\ud83d"}', r"'speaker' holds U\+D83D, half"),
+        ({**GOOD, "audio_filepath": "audio/a.flac\0"}, r"'audio_filepath' holds U\+0000"),
+        ({**GOOD, "audio_filepath": "a" * 5000}, r"audio file .* cannot be read \(File name too long\)"),
+        ({**GOOD, "audio_filepath": "audio"}, "missing audio file .*/audio$"),
+        ({**GOOD, "audio_filepath": ""}, "missing audio file "),
+        ({**GOOD, "id": ["a"]}, r"'id' must be a string or a number, got \['a'\]"),
+        ({**GOOD, "speaker": True}, "'speaker' must be a string or a number, got True"),
+        ('{"text": "a", "audio_filepath": "audio/a.flac", "text": "b"}', "key 'text' occurs twice; keep one"),
+        ("[" * 100_000, r"not valid JSON \(nested too deeply\)"),
+        ('{"x": ' + '{"x": ' * 100_000, r"not valid JSON \(nested too deeply\)"),
+        ("\ufeff{}", "not valid JSON"),
+        ("\0" * 20, "not valid JSON"),
+        ("NaN", "expected a JSON object, got float"),
     ],
 )
 def test_wrong_line(root: Path, row: dict[str, Any] | str, message: str) -> None:
     write(root, {**GOOD, "id": "first"}, "", row)
     with pytest.raises(CorpusError, match=rf"train\.jsonl:3: {message}"):
         read_corpus("jsonl", root, "train")
+
+
+def test_a_line_that_is_not_utf8(root: Path) -> None:
+    (root / "train.jsonl").write_bytes(json.dumps(GOOD).encode() + b'\n{"text": "caf\xe9"}\n')
+    with pytest.raises(CorpusError, match=r"train\.jsonl: cannot be read as UTF-8 text \(line 2: .* byte 0xe9"):
+        read_corpus("jsonl", root, "train")
+
+
+def test_byte_order_mark_windows_line_ends_and_keys_that_are_not_read(root: Path) -> None:
+    other = '"more": {"x": 1, "x": 2}, "\\ud83d": 1'
+    line = f'{{"audio_filepath": "audio/a.flac", "text": "f\\u00fcr \\ud83d\\ude00", "id": 7, "speaker": "", {other}}}'
+    (root / "train.jsonl").write_bytes(b"\xef\xbb\xbf" + line.encode() + b"\r\n\r\n")
+    [row] = read_corpus("jsonl", root, "train")
+    assert (row["id"], row["text"], row["speaker"], row["end"]) == ("7", "für 😀", "", 2.0)
+
+
+# Rows as (file, offset, id), and the ids that they get.
+IDS = [
+    ([("audio/a.flac", None, None), ("audio/b.flac", None, None)], ["a", "b"]),
+    ([("audio/a.flac", None, None), ("more/a.flac", None, None)], ["audio/a", "more/a"]),
+    ([("audio/a.flac", 0, None), ("audio/a.flac", 1, None)], ["a-00000000", "a-00001000"]),
+    ([("audio/a.flac", 0, None), ("more/a.flac", 0, None)], ["audio/a-00000000", "more/a-00000000"]),
+    ([("audio/a.flac", 0, None), ("more/a.flac", 1, None)], ["a-00000000", "a-00001000"]),
+    ([("audio/a.flac", None, None), ("more/a.flac", None, "x")], ["a", "x"]),
+    ([("audio/a.flac", None, ""), ("more/a.flac", None, 5)], ["a", "5"]),
+    (
+        [("audio/a.flac", None, None), ("more/a.flac", None, None), ("audio/b.flac", 1, None)],
+        ["audio/a", "more/a", "audio/b-00001000"],
+    ),
+    ([("audio/../audio/a.flac", 0, None), ("audio/a.flac", 1, None)], ["a-00000000", "a-00001000"]),
+]
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize(("rows", "expected"), IDS)
+def test_ids_that_are_not_given(root: Path, rows: list[tuple[str, Any, Any]], expected: list[str], absolute: bool):
+    (root / "more").mkdir()
+    (root / "more" / "a.flac").write_bytes((root / "audio" / "a.flac").read_bytes())
+    write(
+        root,
+        *(
+            {"audio_filepath": str(root / name) if absolute else name, "text": "", "offset": offset, "id": identity}
+            for name, offset, identity in rows
+        ),
+    )
+    corpus = read_corpus("jsonl", root, "train")
+    assert corpus["id"][:] == corpus["speaker"][:] == expected
+
+
+def test_files_that_only_their_ending_tells_apart(root: Path) -> None:
+    (root / "audio" / "a.wav").write_bytes((root / "audio" / "a.flac").read_bytes())
+    write(root, GOOD, {**GOOD, "audio_filepath": "audio/a.wav"})
+    with pytest.raises(CorpusError, match="utterance id 'audio/a' occurs twice"):
+        read_corpus("jsonl", root, "train")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("audio/a.flac"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+ROWS = st.fixed_dictionaries(
+    {"audio_filepath": st.just("audio/a.flac") | VALUES, "text": st.just("x") | VALUES},
+    optional=dict.fromkeys(("id", "speaker", "offset", "duration", "x"), VALUES),
+)
+LINES = st.one_of(st.binary(max_size=40), ROWS.map(lambda row: json.dumps(row).encode()))
+
+
+@given(content=st.lists(LINES, max_size=4).map(b"\n".join), cut=st.integers(0, 400))
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(content=b'{"audio_filepath": "audio/a.flac", "text": "\\ud83d"}', cut=400)
+@example(content=b'{"audio_filepath": "audio/a.flac", "text": "", "duration": 1' + b"0" * 400 + b"}", cut=400)
+def test_any_bytes_are_read_or_refused_in_one_line(root: Path, content: bytes, cut: int) -> None:
+    (root / "train.jsonl").write_bytes(content[:cut])
+    rows: list[dict[str, Any]] = []
+    refusal = ""
+    try:
+        rows = read_corpus("jsonl", root, "train").to_list()
+    except (CorpusError, AudioError) as error:
+        refusal = str(error)
+    assert bool(rows) != bool(refusal)
+    assert all(row["end"] > row["start"] >= 0 for row in rows)
+    assert not refusal or "train" in refusal or "a.flac" in refusal
 
 
 def test_same_id_twice(root: Path) -> None:

@@ -101,8 +101,20 @@ def test_second_transcript(root: Path, chapter: Path) -> None:
 
 def test_transcript_that_is_not_utf8(root: Path, chapter: Path) -> None:
     (chapter / "84-121123.trans.txt").write_bytes(b"84-121123-0000 CAF\xc9\n")
-    with pytest.raises(CorpusError, match=r"84-121123\.trans\.txt: cannot be read as UTF-8"):
+    with pytest.raises(CorpusError, match=r"84-121123\.trans\.txt: cannot be read as UTF-8 text \(line 1: "):
         read_corpus("librispeech", root, SPLIT)
+
+
+def test_files_of_macos_are_no_part_of_the_corpus(root: Path, chapter: Path) -> None:
+    before = read_corpus("librispeech", root, SPLIT).to_list()
+    for name in ("._84-121123-0000.flac", "._84-121123.trans.txt", ".DS_Store"):
+        (chapter / name).write_bytes(b"\0\5\x16\7")
+    for folder in (chapter.parents[1] / "__MACOSX" / "121123", chapter.parent / ".Trashes", root / "__MACOSX"):
+        folder.mkdir(parents=True)
+        (folder / "x.flac").write_bytes(b"")
+    assert read_corpus("librispeech", root, SPLIT).to_list() == before
+    with pytest.raises(CorpusError, match=r"folders there: train-clean-5$"):
+        read_corpus("librispeech", root, "dev")
 
 
 def test_audio_that_is_none(root: Path, chapter: Path) -> None:

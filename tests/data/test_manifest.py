@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,14 @@ def test_more_rows_than_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_refused_rows_leave_nothing(tmp_path: Path, rows: list[Utterance], message: str) -> None:
     with pytest.raises(CorpusError, match=message):
+        build_manifest(rows, "x/y", tmp_path / "m.arrow")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("column", ["id", "audio", "text", "speaker"])
+def test_a_value_that_is_no_text(tmp_path: Path, column: str) -> None:
+    rows = [row("a"), replace(row("b"), **{column: "x\udcff"})]
+    with pytest.raises(CorpusError, match=rf"x/y: utterance '.*': its {column} 'x\?' cannot be written as UTF-8"):
         build_manifest(rows, "x/y", tmp_path / "m.arrow")
     assert list(tmp_path.iterdir()) == []
 

@@ -124,6 +124,58 @@ def test_wrong_line(tmp_path: Path, line: str, message: str) -> None:
         read_corpus("tedlium", tmp_path, "dev")
 
 
+def line(channel: str = "1", speaker: str = "A", times: str = "0.5 1.5", text: str = "hello") -> str:
+    return f"Talk_2009 {channel} {speaker} {times} <o,f0,female> {text}\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([line(speaker="B"), line(speaker="A")], ["00000500-00001500-1-A", "00000500-00001500-1-B"]),
+        ([line(channel="2"), line(channel="1")], ["00000500-00001500-1-A", "00000500-00001500-2-A"]),
+        (
+            [line(speaker="B"), line(times="2 3"), line(speaker="A"), line(times="2 3.5", speaker="B")],
+            ["00000500-00001500-1-A", "00000500-00001500-1-B", "00002000-00003000", "00002000-00003500"],
+        ),
+        ([line(), line(speaker="inter_segment_gap")], ["00000500-00001500"]),
+        ([line(), line(speaker="B", text="ignore_time_segment_in_scoring")], ["00000500-00001500"]),
+    ],
+)
+def test_equal_times(tmp_path: Path, lines: list[str], expected: list[str]) -> None:
+    add_talk(tmp_path / "dev", stm="".join(lines))
+    assert read_corpus("tedlium", tmp_path, "dev")["id"][:] == [f"Talk_2009-{end}" for end in expected]
+
+
+def test_one_of_two_equal_segments_twice(tmp_path: Path) -> None:
+    add_talk(tmp_path / "dev", stm=line() + line(speaker="B") + line(text="again"))
+    with pytest.raises(CorpusError, match="utterance id 'Talk_2009-00000500-00001500-1-A' occurs twice"):
+        read_corpus("tedlium", tmp_path, "dev")
+
+
+def test_a_talk_of_two_channels_is_not_mixed(tmp_path: Path) -> None:
+    add_talk(tmp_path / "dev", stm=f";; comment\n{line(channel='2')}")
+    samples = np.random.default_rng(0).normal(scale=0.1, size=(SECONDS * RATE, 2)).astype(np.float32)
+    sf.write(tmp_path / "dev" / "sph" / "Talk_2009.sph", samples, RATE, format="NIST", subtype="PCM_16")
+    with pytest.raises(CorpusError, match=r"Talk_2009\.stm:2: segment of channel '2' of .* which has 2 channels; "):
+        read_corpus("tedlium", tmp_path, "dev")
+
+
+def test_files_of_macos_are_no_part_of_the_corpus(tmp_path: Path) -> None:
+    for part in ("data", "legacy/dev"):
+        add_talk(tmp_path / part)
+        (tmp_path / part / "stm" / "._x.stm").write_bytes(b"\0\5\x16\7")
+        (tmp_path / part / "sph" / "._Talk_2009.sph").write_bytes(b"\0\5\x16\7")
+        (tmp_path / part / "sph" / ".DS_Store").write_bytes(b"")
+    assert len(read_corpus("tedlium", tmp_path, "dev")) == len(SEGMENTS)
+
+
+def test_a_line_that_is_not_utf8(tmp_path: Path) -> None:
+    add_talk(tmp_path / "dev")
+    (tmp_path / "dev" / "stm" / "Talk_2009.stm").write_bytes(line().encode() + line(text="café").encode("latin-1"))
+    with pytest.raises(CorpusError, match=r"Talk_2009\.stm: cannot be read as UTF-8 text \(line 2: .* byte 0xe9"):
+        read_corpus("tedlium", tmp_path, "dev")
+
+
 def test_same_segment_twice(tmp_path: Path) -> None:
     add_talk(tmp_path / "dev", stm=stm("Talk_2009") * 2)
     with pytest.raises(CorpusError, match="utterance id 'Talk_2009-00000500-00001500' occurs twice"):
