@@ -39,14 +39,14 @@ class Conformer(CtcBackbone):
             activation_dropout=0.0,
             attention_dropout=0.0,
         ),
-        # 3.3 M parameters, for AN4 and other small corpora
+        # 3.2 M parameters, for AN4 and other small corpora
         "conformer-small": _parakeet(
             hidden_size=144,
             num_hidden_layers=6,
             num_attention_heads=4,
             intermediate_size=576,
             subsampling_factor=4,
-            subsampling_conv_channels=96,
+            subsampling_conv_channels=64,
             conv_kernel_size=15,
             num_mel_bins=64,
         ),

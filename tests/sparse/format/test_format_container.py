@@ -108,7 +108,7 @@ def set_entry(name, **values):
     ("change", "message"),
     [
         (lambda header, parts: header.update(version=2), "version 2 of the sparse format; this release reads up to 1"),
-        (lambda header, parts: header.update(format="other"), "no sparse model file"),
+        (lambda header, parts: header.update(format="other"), "is not a sparse model file"),
         (lambda header, parts: header.pop("tied"), "was not written by audio_lottery"),
         (lambda header, parts: parts.pop("head.weight:positions"), "tensor 'head.weight' is damaged"),
         (lambda header, parts: parts.pop("dense.bias"), "tensor 'dense.bias' is damaged"),
@@ -140,7 +140,7 @@ def test_an_unchanged_file_can_be_resealed():
 
 def test_other_safetensors_files_are_refused():
     for data in (save({"w": torch.ones(3)}), save({"w": torch.ones(3)}, metadata={"format": "pt"})):
-        with pytest.raises(ModelError, match="no sparse model file"):
+        with pytest.raises(ModelError, match="is not a sparse model file"):
             container.unpack(data, "file")
 
 
