@@ -19,7 +19,12 @@ _NOISE = {
 
 
 def main(arguments: list[str]) -> None:
-    """Make or fetch one corpus."""
+    """Make or fetch one corpus, or learn a vocabulary from one."""
+    if arguments[:1] == ["tokenizer"]:
+        from audio_lottery.commands import tokenizer
+
+        tokenizer.main(arguments[1:])
+        return
     options = _parser().parse_args(arguments)
     if options.corpus == "mini":
         from audio_lottery.data.corpora.mini import prepare_mini
@@ -101,7 +106,9 @@ def _how_to_use(summaries: Sequence[dict[str, Any]], out: Path) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="audio-lottery prepare")
+    parser = argparse.ArgumentParser(
+        prog="audio-lottery prepare", epilog="`audio-lottery prepare tokenizer` learns word pieces from a corpus."
+    )
     corpora = parser.add_subparsers(dest="corpus", required=True, metavar="corpus")
     for name, text in {**_SPEECH, **_NOISE}.items():
         _add_corpus(corpora.add_parser(name, help=text, description=text), name)
