@@ -9,7 +9,7 @@ class CnnLstmConfig(PretrainedConfig):
     The defaults are Deep Speech 2 (Amodei et al. 2016, arXiv:1512.02595) as the published study of winning tickets in
     speech used it: 86,618,429 parameters with 29 outputs.
 
-    Args:
+    Attributes:
         vocab_size: outputs, the blank among them.
         num_frequency_bins: bins of the spectrogram.
         conv_channels: channels of both convolutions.
