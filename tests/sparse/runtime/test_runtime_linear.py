@@ -10,6 +10,7 @@ from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.matrix import KERNELS, MAX_INPUT
+from audio_lottery.sparse.runtime.matrix import cost as measured_cost
 from tests.sparse.runtime.layers import close, pruned, threads
 
 ACTIVATIONS = {"none": nn.Identity(), "gelu": nn.GELU(), "relu": nn.ReLU()}
@@ -125,3 +126,8 @@ def test_wrong_inputs():
         sparse(torch.zeros(3, 8, requires_grad=True))
     with torch.no_grad():
         assert not sparse(torch.zeros(3, 8, requires_grad=True)).requires_grad
+
+
+@pytest.mark.parametrize("kernel", KERNELS["float32"])
+def test_the_cost_of_a_kernel_is_measured(kernel):
+    assert 0 < measured_cost.__wrapped__(kernel) < 1
