@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutput
 
 from audio_lottery.models.batch_norm import batch_norm
 from audio_lottery.models.cnn_lstm.configuration import CnnLstmConfig
+from audio_lottery.models.initialise import draw_weights
 from audio_lottery.models.loss import ctc_loss
 
 # (frequency, time) of the two convolutions
@@ -63,22 +63,7 @@ class CnnLstmPreTrainedModel(PreTrainedModel):
         return torch.div(input_lengths - 1, 2, rounding_mode="floor") + 1
 
     def _init_weights(self, module: nn.Module) -> None:
-        # torch's own distributions, through functions that leave loaded weights alone
-        if isinstance(module, nn.LSTM):
-            bound = module.hidden_size**-0.5
-            for parameter in module.parameters():
-                init.uniform_(parameter, -bound, bound)
-        elif isinstance(module, nn.Linear | nn.Conv2d):
-            init.kaiming_uniform_(module.weight, a=5**0.5)
-            if module.bias is not None:
-                bound = module.weight[0].numel() ** -0.5
-                init.uniform_(module.bias, -bound, bound)
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-            init.zeros_(module.running_mean)
-            init.ones_(module.running_var)
-            init.zeros_(module.num_batches_tracked)
+        draw_weights(module)
 
 
 class CnnLstmForCTC(CnnLstmPreTrainedModel):

@@ -1,0 +1,100 @@
+"""LSTM layers over features that lower the frame rate; those of one direction go on where they stopped."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from audio_lottery.models.cnn_lstm.modeling import BidirectionalLstm, reversal
+from audio_lottery.models.transducer.configuration import TransducerConfig
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """Where a layer of one direction stopped.
+
+    Attributes:
+        pending: [batch, frames, inputs], frames that are still too few for one of the layer's own.
+        memory: of the LSTM; None before its first frame.
+    """
+
+    pending: Tensor
+    memory: tuple[Tensor, Tensor] | None
+
+
+class EncoderLayer(nn.Module):
+    """``reduction`` frames side by side → LSTM → layer norm. Frames that are left over at the end are dropped."""
+
+    def __init__(self, inputs: int, hidden: int, reduction: int, *, bidirectional: bool) -> None:
+        super().__init__()
+        self.reduction = reduction
+        self.hidden = hidden
+        size = inputs * reduction
+        self.lstm = BidirectionalLstm(size, hidden) if bidirectional else nn.LSTM(size, hidden, batch_first=True)
+        self.norm = nn.LayerNorm(hidden)
+
+    def reduce(self, x: Tensor) -> Tensor:
+        """[batch, frames, inputs] → [batch, frames // reduction, reduction · inputs]."""
+        whole = x.shape[1] // self.reduction
+        return x[:, : whole * self.reduction].reshape(x.shape[0], whole, -1)
+
+    def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """[batch, frames, inputs] and the valid frames of each utterance → the same of the outputs."""
+        x = self.reduce(x)
+        frames = torch.div(frames, self.reduction, rounding_mode="floor")
+        if isinstance(self.lstm, BidirectionalLstm):
+            x = self.lstm(x, reversal(frames.to(x.device), x.shape[1]))
+        else:
+            x = self.lstm(x)[0]
+        return self.norm(x), frames
+
+    def step(self, x: Tensor, state: LayerState | None) -> tuple[Tensor, LayerState]:
+        """The next frames of a stream, which may be none; one direction only."""
+        if state is not None:
+            x = torch.cat([state.pending, x], dim=1)
+        memory = None if state is None else state.memory
+        whole = x.shape[1] // self.reduction * self.reduction
+        pending = x[:, whole:]
+        if not whole:
+            return x.new_zeros(x.shape[0], 0, self.hidden), LayerState(pending, memory)
+        out, memory = self.lstm(self.reduce(x), memory)
+        return self.norm(out), LayerState(pending, memory)
+
+
+class LstmEncoder(nn.Module):
+    """Features → frames at a lower rate (time reduction as He et al. 2019, arXiv:1811.06621, have it).
+
+    Padding reaches no valid frame: what comes later is not seen, and the other direction reads reversed utterances.
+    """
+
+    def __init__(self, config: TransducerConfig) -> None:
+        super().__init__()
+        reductions = [*config.time_reduction, *[1] * (config.num_hidden_layers - len(config.time_reduction))]
+        sizes = [config.num_mel_bins] + [config.hidden_size] * (len(reductions) - 1)
+        self.layers = nn.ModuleList(
+            EncoderLayer(size, config.hidden_size, reduction, bidirectional=config.bidirectional)
+            for size, reduction in zip(sizes, reductions, strict=True)
+        )
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    @property
+    def reduction(self) -> int:
+        """Feature frames of an output frame."""
+        return math.prod(int(layer.reduction) for layer in self.layers)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """[batch, frames, bins] and the valid frames of each utterance → [batch, frames, hidden] and theirs."""
+        for layer in self.layers:
+            x, frames = layer(x, frames)
+            x = self.dropout(x)
+        return x, frames
+
+    def step(self, x: Tensor, states: Sequence[LayerState | None]) -> tuple[Tensor, list[LayerState]]:
+        """The next features of a stream → the frames that they complete, and where the layers stopped."""
+        after = []
+        for layer, state in zip(self.layers, states, strict=True):
+            x, stopped = layer.step(x, state)
+            after.append(stopped)
+        return x, after
