@@ -51,12 +51,16 @@ class Hypothesis:
         acoustic: natural log-probability of the text: of its best path (greedy), or summed over the alignments that
             the beam kept.
         lm: log10 probability of the text and its end under the language model; 0 without one.
+        labels: ids that the text was written with; empty where the search does not say.
+        times: seconds from the start of the utterance at which each of the labels was written.
     """
 
     text: str
     score: float
     acoustic: float
     lm: float
+    labels: tuple[int, ...] = ()
+    times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

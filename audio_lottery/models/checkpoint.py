@@ -40,8 +40,8 @@ _VOCABULARIES = ("vocab.json", "tokenizer.json", "spiece.model", "tokenizer.mode
 TOKENIZER_NAMES = ("tokenizer_config.json", *_VOCABULARIES, "special_tokens_map.json", "added_tokens.json")
 """Any of these files says that the checkpoint has a tokenizer of its own."""
 
-HEAD = re.compile(r"(^|\.)(lm_head|ctc_head)\.")
-"""Weights of the output layer."""
+HEAD = re.compile(r"(^|\.)(lm_head|ctc_head|joint\.head|decoder\.embedding)\.")
+"""Weights that there is a row of for every output: the output layer, and what a transducer reads its own labels with."""
 
 # Takes the place of masked frames in training, and of nothing else.
 _MASK_EMBEDDING = re.compile(r"(^|\.)masked_spec_embed$")

@@ -15,11 +15,11 @@ from audio_lottery.data.text import Vocabulary
 from audio_lottery.errors import ModelError
 from audio_lottery.models import pretrained
 from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs
-from audio_lottery.models.characters import CharacterVocabulary, min_frames
+from audio_lottery.models.characters import min_frames
 from audio_lottery.models.checkpoint import OpenedCheckpoint
 from audio_lottery.models.loss import ctc_loss
 from audio_lottery.models.padding import PaddingTrial, output_frames, shortest_audio, try_padding
-from audio_lottery.models.tokenizers import PieceVocabulary
+from audio_lottery.models.tokenizers import vocabulary_of
 
 
 class CtcBackbone(Backbone):
@@ -66,10 +66,7 @@ class CtcBackbone(Backbone):
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """Characters where the tokenizer has a word delimiter, else word pieces."""
-        tokenizer = self.processor.tokenizer
-        if getattr(tokenizer, "word_delimiter_token", None) is None and hasattr(tokenizer, "backend_tokenizer"):
-            return PieceVocabulary(tokenizer)
-        return CharacterVocabulary.from_processor(self.processor)
+        return vocabulary_of(self.processor)
 
     @cached_property
     def features(self) -> FeatureExtraction:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -10,7 +12,11 @@ import torch
 from torch import Tensor
 from transformers import (
     MODEL_FOR_CTC_MAPPING,
+    MODEL_FOR_RNNT_MAPPING,
+    MODEL_FOR_TDT_MAPPING,
     AutoModelForCTC,
+    AutoModelForRNNT,
+    AutoModelForTDT,
     PreTrainedConfig,
     PreTrainedModel,
     set_seed,
@@ -23,11 +29,35 @@ from audio_lottery.models.vocabulary import load_processor, set_fields, settle_o
 
 logger = logging.getLogger(__name__)
 
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of output layer, and where transformers keeps the models that have it.
+
+    Attributes:
+        name: as transformers' class names and messages spell it.
+        auto: builds and loads them.
+        mapping: configuration → class.
+        settle: makes the configuration and the tokenizer agree on what the outputs mean.
+    """
+
+    name: str
+    auto: Any
+    mapping: Mapping[Any, Any]
+    settle: Callable[..., None] = settle_outputs
+
+
+CTC = Task("CTC", AutoModelForCTC, MODEL_FOR_CTC_MAPPING)
+RNNT = Task("RNNT", AutoModelForRNNT, MODEL_FOR_RNNT_MAPPING)
+TDT = Task("TDT", AutoModelForTDT, MODEL_FOR_TDT_MAPPING)
+
 # reduction "sum" with zero_infinity off gives NaN gradients on over-long labels; layerdrop breaks DDP.
 _SAFE = {"ctc_loss_reduction": "mean", "ctc_zero_infinity": True, "layerdrop": 0.0}
 
 
-def build(architecture: PreTrainedConfig, processor: Any, config: ModelConfig, seed: int) -> PreTrainedModel:
+def build(
+    architecture: PreTrainedConfig, processor: Any, config: ModelConfig, seed: int, task: Task = CTC
+) -> PreTrainedModel:
     """A model with all weights drawn at random, and an output for every token of the processor.
 
     Args:
@@ -35,19 +65,22 @@ def build(architecture: PreTrainedConfig, processor: Any, config: ModelConfig, s
         processor: its tokenizer gives the outputs.
         config: overrides, attention, freezing.
         seed: of the weights.
+        task: the output layer.
 
     Raises:
         ModelError: overrides that the architecture does not have, or that do not go together.
     """
     override(architecture, config)
     with reading("model.overrides", "correct them"):
-        settle_outputs(architecture, processor.tokenizer, config.init, is_ctc=False)
+        task.settle(architecture, processor.tokenizer, config.init, is_ctc=False)
         set_seed(seed)
-        model = AutoModelForCTC.from_config(architecture)
+        model = task.auto.from_config(architecture)
     return _ready(model, config)
 
 
-def load(opened: OpenedCheckpoint, config: ModelConfig, seed: int, *, new_head: bool) -> tuple[PreTrainedModel, Any]:
+def load(
+    opened: OpenedCheckpoint, config: ModelConfig, seed: int, *, new_head: bool, task: Task = CTC
+) -> tuple[PreTrainedModel, Any]:
     """The checkpoint ``config.init`` in float32, and its processor.
 
     Args:
@@ -56,6 +89,7 @@ def load(opened: OpenedCheckpoint, config: ModelConfig, seed: int, *, new_head: 
         seed: of every weight that is drawn at random.
         new_head: whether an output layer that the checkpoint lacks may be drawn at random, because it will be trained.
             Nothing else ever is, unless ``config`` says ``reset_head`` or ``random_init``.
+        task: the output layer.
 
     Raises:
         ModelError: a damaged file, weights missing from the checkpoint, outputs without a meaning, or an unknown
@@ -66,20 +100,20 @@ def load(opened: OpenedCheckpoint, config: ModelConfig, seed: int, *, new_head: 
     names = architecture.architectures or []
     if not isinstance(names, list):
         raise ModelError(f"the architectures of the config.json of '{init}' are not a list of names; make it [\"...\"]")
-    is_ctc = any(name.endswith("ForCTC") for name in names) and not config.reset_head
+    is_ctc = any(name.endswith(f"For{task.name}") for name in names) and not config.reset_head
     if names and not (is_ctc or new_head or config.reset_head or config.random_init):
         raise ModelError(
-            f"'{init}' is {', '.join(names)}, not a CTC model: its output layer would be random; fine-tune it first"
+            f"'{init}' is {', '.join(names)}, not a {task.name} model: its output layer would be random; fine-tune it first"
         )
-    takes = MODEL_FOR_CTC_MAPPING[type(architecture)].main_input_name
+    takes = task.mapping[type(architecture)].main_input_name
     processor, own_tokenizer = load_processor(config, takes, is_ctc=is_ctc and not config.random_init)
-    settle_outputs(architecture, processor.tokenizer, init, is_ctc=is_ctc and own_tokenizer)
+    task.settle(architecture, processor.tokenizer, init, is_ctc=is_ctc and own_tokenizer)
     set_seed(seed)
     if config.random_init:
         with reading(f"model '{init}' cannot be built: its config.json", "correct it, or model.overrides"):
-            model = AutoModelForCTC.from_config(architecture)
+            model = task.auto.from_config(architecture)
         return _ready(model, config), processor
-    model, report, sparse = _weights(config, architecture, opened.weights or f"the weights of '{init}'")
+    model, report, sparse = _weights(config, architecture, opened.weights or f"the weights of '{init}'", task)
     check_weights(model, report, config, new_head=new_head)
     if sparse is not None:
         _check_sparse(model, sparse, report, config)
@@ -91,7 +125,7 @@ def load(opened: OpenedCheckpoint, config: ModelConfig, seed: int, *, new_head: 
         logger.log(level, "%s lacks an output layer (%s): it is drawn at random, to be trained", init, ", ".join(drawn))
     elif not is_ctc:
         raise ModelError(
-            f"'{init}' has an output layer, but its config.json does not name a CTC model: add \"architectures\": "
+            f"'{init}' has an output layer, but its config.json does not name a {task.name} model: add \"architectures\": "
             f'["{type(model).__name__}"] to it, or train a new output layer with --model.reset_head true'
         )
     return _ready(model, config), processor
@@ -126,11 +160,11 @@ def _override(architecture: PreTrainedConfig, fields: dict[str, Any], prefix: st
 
 
 def _weights(
-    config: ModelConfig, architecture: PreTrainedConfig, file: Path | str
+    config: ModelConfig, architecture: PreTrainedConfig, file: Path | str, task: Task
 ) -> tuple[PreTrainedModel, dict[str, Any], dict[str, Tensor] | None]:
     """The model with the checkpoint's weights, the loading info, and the state dict of a compact file."""
     init, sparse = config.init, _sparse_weights(config)
-    loader = AutoModelForCTC if sparse is None else MODEL_FOR_CTC_MAPPING[type(architecture)]
+    loader = task.auto if sparse is None else task.mapping[type(architecture)]
     source = {"revision": config.revision} if sparse is None else {"state_dict": dict(sparse)}
     with reading(f"model '{init}' cannot be loaded: {file}, or its config.json,", "get them again"), without_report():
         try:
@@ -174,7 +208,7 @@ def _draw_head(model: PreTrainedModel, seed: int) -> None:
     """Draw the output layer anew, whatever the checkpoint brought for it."""
     set_seed(seed)
     for name, module in model.named_modules():
-        if name in ("lm_head", "ctc_head"):
+        if HEAD.search(f"{name}."):
             module._is_hf_initialized = False
             for parameter in module.parameters():
                 parameter._is_hf_initialized = False

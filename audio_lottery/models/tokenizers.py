@@ -7,9 +7,10 @@ from typing import Any, Literal
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import ParakeetTokenizer
 
+from audio_lottery.data.text import Vocabulary
 from audio_lottery.data.text.characters import show
 from audio_lottery.errors import ConfigError, TextError
-from audio_lottery.models.characters import PAD_TOKEN, UNKNOWN_TOKEN
+from audio_lottery.models.characters import PAD_TOKEN, UNKNOWN_TOKEN, CharacterVocabulary
 
 Kind = Literal["bpe", "unigram"]
 
@@ -95,3 +96,15 @@ class PieceVocabulary:
     def decode(self, labels: Sequence[int]) -> str:
         """The text of label ids, repeats kept."""
         return str(self.tokenizer.decode(list(labels), group_tokens=False))
+
+
+def vocabulary_of(processor: Any) -> Vocabulary:
+    """The labels of a processor: characters where its tokenizer has a word delimiter, else word pieces.
+
+    Raises:
+        ModelError: its tokenizer is of neither kind.
+    """
+    tokenizer = processor.tokenizer
+    if getattr(tokenizer, "word_delimiter_token", None) is None and hasattr(tokenizer, "backend_tokenizer"):
+        return PieceVocabulary(tokenizer)
+    return CharacterVocabulary.from_processor(processor)

@@ -8,7 +8,7 @@ class TransducerConfig(PretrainedConfig):
 
     The defaults are a model of about 130 M parameters.
 
-    Args:
+    Attributes:
         vocab_size: outputs, the blank among them.
         num_mel_bins: bins of a feature frame.
         hidden_size: of an encoder LSTM; two directions are summed.
