@@ -68,9 +68,7 @@ class Conformer(CtcBackbone):
 
     def __init__(self, module: Any, processor: Any) -> None:
         super().__init__(module, processor)
-        for child in module.modules():
-            if isinstance(child, ParakeetEncoderConvolutionModule):
-                _mask_batch_norm(child)
+        mask_batch_norms(module)
 
     @classmethod
     def claims(cls, architecture: PreTrainedConfig) -> bool:
@@ -105,6 +103,13 @@ class _ValidBatchNorm(nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         """[batch, channels, time]."""
         return super().forward(x) if self.frames is None or not self.training else batch_norm(self, x, self.frames)
+
+
+def mask_batch_norms(model: nn.Module) -> None:
+    """Let the batch norms of every convolution module count valid frames only, in training."""
+    for module in model.modules():
+        if isinstance(module, ParakeetEncoderConvolutionModule):
+            _mask_batch_norm(module)
 
 
 def _mask_batch_norm(module: ParakeetEncoderConvolutionModule) -> None:

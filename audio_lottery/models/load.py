@@ -11,11 +11,14 @@ from audio_lottery.models.base import Backbone
 from audio_lottery.models.checkpoint import OpenedCheckpoint, open_checkpoint
 from audio_lottery.models.cnn_lstm import CnnLstm
 from audio_lottery.models.conformer import Conformer
+from audio_lottery.models.parakeet_transducer import ParakeetTransducer
 from audio_lottery.models.transducer import Transducer
 from audio_lottery.models.wav2vec2 import Wav2Vec2
 from audio_lottery.storage import removal_reason
 
-FAMILIES: dict[str, type[Backbone]] = {family.family: family for family in (CnnLstm, Wav2Vec2, Conformer, Transducer)}
+FAMILIES: dict[str, type[Backbone]] = {
+    family.family: family for family in (CnnLstm, Wav2Vec2, Conformer, Transducer, ParakeetTransducer)
+}
 """Name → family; the first that claims a checkpoint has it."""
 
 

@@ -25,7 +25,7 @@ from transformers import (
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError, reading
 from audio_lottery.models.checkpoint import HEAD, MAY_BE_NEW, OpenedCheckpoint, check_weights, without_report
-from audio_lottery.models.vocabulary import load_processor, set_fields, settle_outputs
+from audio_lottery.models.vocabulary import load_processor, set_fields, settle_outputs, settle_transducer
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ class Task:
 
 
 CTC = Task("CTC", AutoModelForCTC, MODEL_FOR_CTC_MAPPING)
-RNNT = Task("RNNT", AutoModelForRNNT, MODEL_FOR_RNNT_MAPPING)
-TDT = Task("TDT", AutoModelForTDT, MODEL_FOR_TDT_MAPPING)
+RNNT = Task("RNNT", AutoModelForRNNT, MODEL_FOR_RNNT_MAPPING, settle_transducer)
+TDT = Task("TDT", AutoModelForTDT, MODEL_FOR_TDT_MAPPING, settle_transducer)
 
 # reduction "sum" with zero_infinity off gives NaN gradients on over-long labels; layerdrop breaks DDP.
 _SAFE = {"ctc_loss_reduction": "mean", "ctc_zero_infinity": True, "layerdrop": 0.0}

@@ -115,6 +115,38 @@ def settle_outputs(architecture: PreTrainedConfig, tokenizer: Any, init: str, *,
     _check_tokens(tokenizer, tokens, outputs, init)
 
 
+def settle_transducer(architecture: PreTrainedConfig, tokenizer: Any, init: str, *, is_ctc: bool) -> None:
+    """As `settle_outputs`, for transducers: the blank is ``blank_token_id``, whatever the tokenizer pads with.
+
+    Args:
+        architecture: of the model; changed in place where the output layer is new.
+        tokenizer: stays as it is where the output layer is there.
+        init: for messages.
+        is_ctc: whether the output layer is there.
+
+    Raises:
+        ModelError: the blank is no output or a piece of text, or the tokenizer is not that of this output layer.
+    """
+    if not is_ctc:
+        settle_outputs(architecture, tokenizer, init, is_ctc=False)
+        return
+    tokens = _tokens(tokenizer, init)
+    blank: Any = getattr(architecture, _BLANK_FIELD, None)
+    outputs: Any = getattr(architecture, "vocab_size", None)
+    if not (isinstance(blank, int) and isinstance(outputs, int) and 0 <= blank < outputs):
+        raise ModelError(
+            f"the config.json of '{init}' gives vocab_size {outputs!r} and {_BLANK_FIELD} {blank!r}; the blank of a "
+            "transducer is one of its outputs: get the config.json that belongs to the weights"
+        )
+    spelt = tokens.setdefault(blank, "<blank>")
+    if not _BLANK_NAME.fullmatch(spelt) and spelt not in tokenizer.all_special_tokens:
+        raise ModelError(
+            f"the blank of '{init}' has id {blank}, which is '{spelt}' in its tokenizer; get the tokenizer that belongs "
+            "to the weights"
+        )
+    _check_tokens(tokenizer, tokens, outputs, init)
+
+
 def set_fields(architecture: PreTrainedConfig, fields: dict[str, Any]) -> None:
     """Set those fields that the architecture has; None only where it may be None (UniSpeechSat wants an id)."""
     for name, value in fields.items():

@@ -10,7 +10,7 @@ from torchaudio.functional import melscale_fbanks
 from audio_lottery.models.cnn_lstm import LogSpectrogramFeatureExtractor
 
 # Power under which there is nothing to hear: digital silence must not be an outlier of the logarithm.
-_FLOOR = 1e-5
+_FLOOR = 1e-7
 
 
 class LogMelFeatureExtractor(LogSpectrogramFeatureExtractor):
@@ -24,7 +24,7 @@ class LogMelFeatureExtractor(LogSpectrogramFeatureExtractor):
     Args:
         feature_size: mel bins.
         win_length: samples of a window.
-        mean: what is subtracted from the logarithms; the default is the mean of speech between -30 and -20 dBFS.
+        mean: what is subtracted from the logarithms; both defaults are those of read speech at -20 to -30 dBFS.
         deviation: what they are divided by.
         fields: as for `LogSpectrogramFeatureExtractor`.
     """
@@ -33,8 +33,8 @@ class LogMelFeatureExtractor(LogSpectrogramFeatureExtractor):
         self,
         feature_size: int = 80,
         win_length: int = 400,
-        mean: float = -6.0,
-        deviation: float = 3.5,
+        mean: float = -9.5,
+        deviation: float = 4.3,
         **fields: Any,
     ) -> None:
         super().__init__(feature_size=feature_size, win_length=win_length, **fields)

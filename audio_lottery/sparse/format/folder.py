@@ -13,7 +13,7 @@ import transformers
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import Tensor
-from transformers import MODEL_FOR_CTC_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_FOR_CTC_MAPPING, MODEL_FOR_RNNT_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from audio_lottery.errors import ModelError, reading
 from audio_lottery.sparse.format import container
@@ -260,9 +260,11 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def _model_class(config: PreTrainedConfig, source: Path | str) -> type[PreTrainedModel]:
     for name in config.architectures or ():
-        found = getattr(transformers, name, None) or MODEL_FOR_CTC_MAPPING.get(type(config), None)
-        if found is not None and found.__name__ == name:
-            return found
+        registered = (mapping.get(type(config), None) for mapping in (MODEL_FOR_CTC_MAPPING, MODEL_FOR_RNNT_MAPPING))
+        for found in (getattr(transformers, name, None), *registered):
+            if found is not None and found.__name__ == name:
+                model_class: type[PreTrainedModel] = found
+                return model_class
     raise ModelError(
         f"the config.json of '{source}' names {', '.join(config.architectures or ()) or 'no architecture'}, which "
         f"transformers {transformers.__version__} does not have; install the version that it was saved with"
