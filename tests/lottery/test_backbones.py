@@ -30,6 +30,24 @@ TINY = {
     "cnn_lstm": ModelConfig(
         init="cnn-lstm-mini", overrides={"conv_channels": 4, "hidden_size": 24, "num_hidden_layers": 1}
     ),
+    "transducer": ModelConfig(
+        init="rnnt-mini",
+        overrides={"hidden_size": 24, "num_hidden_layers": 2, "time_reduction": [2, 3], "decoder_hidden_size": 16},
+    ),
+    "parakeet_transducer": ModelConfig(
+        init="parakeet-tdt-mini",
+        overrides={
+            "decoder_hidden_size": 16,
+            "encoder_config": {
+                "hidden_size": 32,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "intermediate_size": 48,
+                "subsampling_factor": 8,
+                "subsampling_conv_channels": 8,
+            },
+        },
+    ),
 }
 # One of each way to make a mask, to hold it and to start a round; all patterns that fit the layers.
 SEARCHED: dict[str, PruningConfig] = {
