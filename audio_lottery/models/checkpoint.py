@@ -41,7 +41,7 @@ TOKENIZER_NAMES = ("tokenizer_config.json", *_VOCABULARIES, "special_tokens_map.
 """Any of these files says that the checkpoint has a tokenizer of its own."""
 
 HEAD = re.compile(r"(^|\.)(lm_head|ctc_head|joint\.head|decoder\.embedding)\.")
-"""Weights that there is a row of for every output: the output layer, and what a transducer reads its own labels with."""
+"""Weights with a row for every output: the output layer, and what a transducer reads its own labels with."""
 
 # Takes the place of masked frames in training, and of nothing else.
 _MASK_EMBEDDING = re.compile(r"(^|\.)masked_spec_embed$")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import (
     ParakeetFeatureExtractor,
@@ -10,8 +11,6 @@ from transformers import (
     PreTrainedConfig,
     Wav2Vec2Processor,
 )
-
-import torch
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.models import pretrained
@@ -82,7 +81,9 @@ class ParakeetTransducer(TransducerBackbone):
 
     def frames(self, samples: Tensor) -> Tensor:
         """The encoder's own formula, of whole hops."""
-        lengths = self.module.encoder._get_subsampling_output_length(torch.div(samples, self._hop, rounding_mode="floor"))
+        lengths = self.module.encoder._get_subsampling_output_length(
+            torch.div(samples, self._hop, rounding_mode="floor")
+        )
         return torch.where(samples < self.shortest, 0, lengths.to(torch.long))
 
     def encode(self, inputs: Inputs, samples: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCTC
+from transformers import AutoModelForCTC, AutoModelForRNNT, AutoModelForTDT
 
-from audio_lottery.config import ModelConfig, PruningConfig
+from audio_lottery.config import DecoderConfig, ModelConfig, PruningConfig
+from audio_lottery.errors import ConfigError
+from audio_lottery.evaluation.evaluate import evaluate_model
 from audio_lottery.lottery.search import search
+from audio_lottery.lottery.select import select
 from audio_lottery.models.load import FAMILIES, family_of, load_folder
 from audio_lottery.pruning import exact_count
+from audio_lottery.sparse.format import load, save
 from audio_lottery.storage import read_json
 from audio_lottery.training import loop
 from tests.lottery.test_methods import HALVES, METHODS, Interrupted, mask, settings, weights
@@ -67,7 +71,14 @@ SEARCHED: dict[str, PruningConfig] = {
     )
 } | {"omp, 16x1": PruningConfig(method="omp", pattern="block:16x1", targets=HALVES)}
 RESUMED = ["imp", "imp, late rewinding", "imp, movement", "gmp", "parp"]
-CELLS = [(family, name) for family in TINY for name in SEARCHED]
+# What a transducer does in a way of its own: loss, gradients, activations and patterns of its LSTMs.
+TRANSDUCERS = {
+    "transducer": (["imp", "imp, taylor", "imp, wanda, uniform", "imp, blocks 1x4", "gmp"], ["imp", "gmp"]),
+    "parakeet_transducer": (["imp", "gmp"], ["imp"]),
+}
+CELLS = [(family, name) for family in TINY for name in TRANSDUCERS.get(family, (SEARCHED, RESUMED))[0]]
+RESUMED_CELLS = [(family, name) for family in TINY for name in TRANSDUCERS.get(family, (SEARCHED, RESUMED))[1]]
+AUTO = {"transducer": AutoModelForRNNT, "parakeet_transducer": AutoModelForTDT}
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +117,7 @@ def test_exact_density_and_exact_zeros(runs, family, name):
     assert not any("head" in tensor for tensor in scope["prunable"]), "the output layer stays dense"
 
 
-@pytest.mark.parametrize("family", TINY)
-@pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.parametrize(("family", "name"), RESUMED_CELLS)
 def test_interrupted_and_continued_is_as_uninterrupted(runs, name, family, tiny_corpus, tmp_path, monkeypatch):
     reference = runs(family, name)
     config = settings(tiny_corpus, tmp_path / "run", SEARCHED[name], model=TINY[family])
@@ -134,7 +144,32 @@ def test_interrupted_and_continued_is_as_uninterrupted(runs, name, family, tiny_
 def test_a_round_loads_with_transformers(runs, family):
     folder = runs(family, "imp") / "round_02"
     assert family_of(folder) is FAMILIES[family]
-    plain, ours = AutoModelForCTC.from_pretrained(folder).eval(), load_folder(folder)
+    plain, ours = AUTO.get(family, AutoModelForCTC).from_pretrained(folder).eval(), load_folder(folder)
     inputs = ours.features([torch.randn(9_000, generator=torch.Generator().manual_seed(0)).numpy()])
+    if family in AUTO:
+        inputs["decoder_input_ids"] = torch.tensor([[0, 3, 4]])
     with torch.no_grad():
         assert torch.equal(plain(**inputs).logits, ours.module.eval()(**inputs).logits)
+
+
+@pytest.mark.parametrize("family", AUTO)
+def test_a_transducer_is_packed_chosen_and_evaluated(runs, family, tiny_corpus, tmp_path):
+    run = runs(family, "imp")
+    assert select([run]).to_dict()
+    trained = load_folder(run / "round_02")
+    save(trained.module, tmp_path / "packed", processor=trained.processor)
+    again, packed = load_folder(tmp_path / "packed"), load(tmp_path / "packed")
+    for name, tensor in trained.module.state_dict().items():
+        assert torch.equal(tensor, again.module.state_dict()[name]), name
+        assert torch.equal(tensor, packed.state_dict()[name]), name
+    config = settings(tiny_corpus, tmp_path / "unused", SEARCHED["imp"])
+    [outcome] = evaluate_model(str(tmp_path / "packed"), config).values()
+    measured = read_json(run / "round_02" / "metrics.json")["test"]["clean"]
+    assert outcome.result["wer"] == measured["wer"]
+    config.evaluation.decoder = DecoderConfig(kind="beam", beam_size=2)
+    if family == "transducer":
+        [outcome] = evaluate_model(str(tmp_path / "packed"), config).values()
+        assert outcome.result["decoder"] == "beam(beam_size=2)"
+    config.evaluation.decoder.lm = "lm.arpa"
+    with pytest.raises(ConfigError, match="a language model or lexicon in beam search needs CTC outputs, which"):
+        evaluate_model(str(tmp_path / "packed"), config)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from audio_lottery.config import DecoderConfig
 from audio_lottery.evaluation.decoding.beam import BeamSearch
-from audio_lottery.evaluation.decoding.greedy import GreedyDecoder
+from audio_lottery.evaluation.decoding.greedy import GreedyDecoder, OwnBeamDecoder
 from audio_lottery.evaluation.decoding.hypothesis import NOTHING, Decoder, Hypothesis
 from audio_lottery.evaluation.decoding.load import load_search
 from audio_lottery.evaluation.decoding.workers import available_cores
@@ -16,6 +16,7 @@ __all__ = [
     "Decoder",
     "GreedyDecoder",
     "Hypothesis",
+    "OwnBeamDecoder",
     "available_cores",
     "load_search",
     "make_decoder",
@@ -41,5 +42,7 @@ def make_decoder(config: DecoderConfig, backbone: Backbone, root: Path, *, proce
     """
     if config.kind == "greedy":
         return GreedyDecoder(backbone)
+    if backbone.blank is None and config.lm is None and config.lexicon is None:
+        return OwnBeamDecoder(backbone, config.beam_size, config.nbest)
     search = load_search(config, backbone, root)
     return search.decoder(available_cores() if processes is None else processes)

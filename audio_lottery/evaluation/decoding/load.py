@@ -42,8 +42,8 @@ def load_search(config: DecoderConfig, backbone: Backbone, root: Path) -> BeamSe
     blank = backbone.blank
     if blank is None:
         raise ConfigError(
-            f"evaluation.decoder.kind beam needs CTC outputs, which {type(backbone.module).__name__} does not give; "
-            "use kind greedy"
+            "a language model or lexicon in beam search needs CTC outputs, which "
+            f"{type(backbone.module).__name__} does not give; leave evaluation.decoder.lm and lexicon out"
         )
     module = flashlight("decoder")
     lm = _file(config.lm, root, "lm")

@@ -145,24 +145,24 @@ class Transducer(TransducerBackbone):
 
     family = "transducer"
     presets = {  # noqa: RUF012
-        # 1 M parameters, for the demo's speech; 25 frames a second
+        # 1 M parameters, for the demo's speech; 16.7 frames a second, as for the others
         "rnnt-mini": {
             "model_type": TransducerConfig.model_type,
             "num_mel_bins": 40,
             "hidden_size": 128,
             "num_hidden_layers": 3,
-            "time_reduction": [2, 2],
+            "time_reduction": [3, 2],
             "decoder_hidden_size": 128,
         },
-        # 7 M parameters, for AN4 and other small corpora
+        # 8 M parameters, for AN4 and other small corpora
         "rnnt-small": {
             "model_type": TransducerConfig.model_type,
             "hidden_size": 320,
             "num_hidden_layers": 4,
-            "time_reduction": [2, 2],
+            "time_reduction": [3, 2],
             "decoder_hidden_size": 320,
         },
-        # 130 M parameters; 16.7 frames a second, for word pieces as well as for characters
+        # 130 M parameters, for LibriSpeech
         "rnnt-base": {"model_type": TransducerConfig.model_type},
     }
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -44,10 +45,12 @@ class EncoderLayer(nn.Module):
         """[batch, frames, inputs] and the valid frames of each utterance → the same of the outputs."""
         x = self.reduce(x)
         frames = torch.div(frames, self.reduction, rounding_mode="floor")
-        if isinstance(self.lstm, BidirectionalLstm):
-            x = self.lstm(x, reversal(frames.to(x.device), x.shape[1]))
-        else:
-            x = self.lstm(x)[0]
+        # many CPUs have no bfloat16 LSTM, and torch says so with an exception
+        with torch.autocast("cpu", enabled=False) if x.device.type == "cpu" else nullcontext():
+            if isinstance(self.lstm, BidirectionalLstm):
+                x = self.lstm(x, reversal(frames.to(x.device), x.shape[1]))
+            else:
+                x = self.lstm(x)[0]
         return self.norm(x), frames
 
     def step(self, x: Tensor, state: LayerState | None) -> tuple[Tensor, LayerState]:

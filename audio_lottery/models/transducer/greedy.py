@@ -105,9 +105,7 @@ def greedy(module: Any, encoded: Tensor, frames: list[int], state: GreedyState |
         scores[rows.cpu()] += step.double().cpu()
         written = rows[~blank]
         if len(written):
-            for row, label, frame in zip(
-                written.tolist(), best[~blank].tolist(), place[written].tolist(), strict=True
-            ):
+            for row, label, frame in zip(written.tolist(), best[~blank].tolist(), place[written].tolist(), strict=True):
                 state.written[row].labels.append(label)
                 state.written[row].frames.append(state.passed + frame)
             before = tuple(part[:, written].contiguous() for part in state.memory)
