@@ -77,6 +77,7 @@ class ParakeetTransducer(TransducerBackbone):
     def frame_seconds(self) -> float:
         """See `TransducerBackbone.frame_seconds`."""
         factor: int = self.module.config.encoder_config.subsampling_factor
+        factor = 1 << (factor.bit_length() - 1)  # of 6 the encoder makes 4
         return self._hop * factor / float(self.processor.feature_extractor.sampling_rate)
 
     def frames(self, samples: Tensor) -> Tensor:

@@ -103,7 +103,8 @@ def load(
     is_ctc = any(name.endswith(f"For{task.name}") for name in names) and not config.reset_head
     if names and not (is_ctc or new_head or config.reset_head or config.random_init):
         raise ModelError(
-            f"'{init}' is {', '.join(names)}, not a {task.name} model: its output layer would be random; fine-tune it first"
+            f"'{init}' is {', '.join(names)}, not a {task.name} model: its output layer would be random; fine-tune it "
+            "first"
         )
     takes = task.mapping[type(architecture)].main_input_name
     processor, own_tokenizer = load_processor(config, takes, is_ctc=is_ctc and not config.random_init)
@@ -125,8 +126,9 @@ def load(
         logger.log(level, "%s lacks an output layer (%s): it is drawn at random, to be trained", init, ", ".join(drawn))
     elif not is_ctc:
         raise ModelError(
-            f"'{init}' has an output layer, but its config.json does not name a {task.name} model: add \"architectures\": "
-            f'["{type(model).__name__}"] to it, or train a new output layer with --model.reset_head true'
+            f"'{init}' has an output layer, but its config.json does not name a {task.name} model: add "
+            f'"architectures": ["{type(model).__name__}"] to it, or train a new output layer with '
+            "--model.reset_head true"
         )
     return _ready(model, config), processor
 

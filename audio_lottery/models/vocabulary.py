@@ -141,8 +141,8 @@ def settle_transducer(architecture: PreTrainedConfig, tokenizer: Any, init: str,
     spelt = tokens.setdefault(blank, "<blank>")
     if not _BLANK_NAME.fullmatch(spelt) and spelt not in tokenizer.all_special_tokens:
         raise ModelError(
-            f"the blank of '{init}' has id {blank}, which is '{spelt}' in its tokenizer; get the tokenizer that belongs "
-            "to the weights"
+            f"the blank of '{init}' has id {blank}, which is '{spelt}' in its tokenizer; get the tokenizer that "
+            "belongs to the weights"
         )
     _check_tokens(tokenizer, tokens, outputs, init)
 

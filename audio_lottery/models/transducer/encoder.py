@@ -74,7 +74,12 @@ class LstmEncoder(nn.Module):
 
     def __init__(self, config: TransducerConfig) -> None:
         super().__init__()
-        reductions = [*config.time_reduction, *[1] * (config.num_hidden_layers - len(config.time_reduction))]
+        given, layers = list(config.time_reduction), config.num_hidden_layers
+        if len(given) > layers or min(given, default=1) < 1:
+            raise ValueError(
+                f"time_reduction {given} must be whole numbers of 1 or more, one for each of {layers} layers"
+            )
+        reductions = [*given, *[1] * (layers - len(given))]
         sizes = [config.num_mel_bins] + [config.hidden_size] * (len(reductions) - 1)
         self.layers = nn.ModuleList(
             EncoderLayer(size, config.hidden_size, reduction, bidirectional=config.bidirectional)
