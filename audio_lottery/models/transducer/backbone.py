@@ -1,6 +1,7 @@
 """Transducers as backbones: what RNN-T and TDT share, and the LSTM transducer."""
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -180,7 +181,7 @@ class Transducer(TransducerBackbone):
     @property
     def shortest(self) -> int:
         """Samples of an encoder frame."""
-        return int(self.processor.feature_extractor.hop_length * self.module.encoder.reduction)
+        return int(self.processor.feature_extractor.hop_length * math.prod(self.module.config.time_reduction))
 
     @property
     def frame_seconds(self) -> float:

@@ -1,9 +1,9 @@
 """LSTM layers over features that lower the frame rate; those of one direction go on where they stopped."""
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -87,11 +87,6 @@ class LstmEncoder(nn.Module):
         )
         self.dropout = nn.Dropout(config.hidden_dropout)
 
-    @property
-    def reduction(self) -> int:
-        """Feature frames of an output frame."""
-        return math.prod(int(layer.reduction) for layer in self.layers)  # type: ignore[arg-type]
-
     def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """[batch, frames, bins] and the valid frames of each utterance → [batch, frames, hidden] and theirs."""
         for layer in self.layers:
@@ -102,7 +97,7 @@ class LstmEncoder(nn.Module):
     def step(self, x: Tensor, states: Sequence[LayerState | None]) -> tuple[Tensor, list[LayerState]]:
         """The next features of a stream → the frames that they complete, and where the layers stopped."""
         after = []
-        for layer, state in zip(self.layers, states, strict=True):
+        for layer, state in zip(cast(list[EncoderLayer], self.layers), states, strict=True):
             x, stopped = layer.step(x, state)
             after.append(stopped)
         return x, after
