@@ -1,4 +1,4 @@
-"""CTC models of transformers, and those that are registered with it: built, or loaded whole, with safe defaults."""
+"""CTC models and transducers of transformers, and those that are registered with it: built, or loaded whole, with safe defaults."""
 
 import dataclasses
 import logging

@@ -5,7 +5,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -35,7 +35,6 @@ class TransducerBackbone(Backbone):
     """A module with ``decoder`` and ``joint``, as transformers' Parakeet transducers have them."""
 
     heads = (r"^joint\.head\.",)
-    task: ClassVar[pretrained.Task] = pretrained.RNNT
 
     @classmethod
     def build(cls, config: ModelConfig, seed: int, specaugment: SpecAugmentConfig | None = None) -> Self:
