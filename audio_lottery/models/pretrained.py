@@ -1,4 +1,4 @@
-"""CTC models and transducers of transformers, and those that are registered with it: built, or loaded whole, with safe defaults."""
+"""Models with a CTC or transducer output, of transformers or registered with it: built or loaded, safe defaults."""
 
 import dataclasses
 import logging

@@ -243,8 +243,8 @@ def test_greedy_is_a_beam_of_one_where_the_model_is_sure():
     """Else they may differ: greedy stays with a label whose continuations lose to the blank."""
     module, encoded = tiny_module(0, 6), torch.stack([frames_of(seed, 8) for seed in range(3)])
     labels = [torch.tensor(text) for text in ([1, 2, 2, 3], [4, 4], [5, 1, 4, 3, 2])]
-    optimizer = torch.optim.Adam(module.parameters(), 0.03)
-    for _ in range(150):
+    optimizer = torch.optim.Adam(module.parameters(), 0.05)
+    for _ in range(80):
         optimizer.zero_grad()
         loss = transducer_loss(module, encoded, torch.tensor([8, 8, 8]), labels).sum()
         loss.backward()
@@ -284,7 +284,7 @@ with torch.no_grad():
 
 
 @FAST
-@given(st.lists(st.sampled_from([16, 160, 401, 2_000]) | st.integers(500, 48_000), min_size=1, max_size=8))
+@given(st.lists(st.sampled_from([160, 401, 2_000]) | st.integers(500, 48_000), min_size=1, max_size=8))
 def test_a_stream_says_what_the_whole_recording_says(lengths):
     """For chunks of 1 to 3000 ms in any order; what was written stays."""
     cuts = np.cumsum(list(itertools.islice(itertools.cycle(lengths), 24_011 // min(lengths))))
@@ -297,10 +297,10 @@ def test_a_stream_says_what_the_whole_recording_says(lengths):
 
 
 def test_a_stream_of_single_milliseconds():
-    audio = WHOLE[:8_000]
+    audio = WHOLE[:4_000]
     with torch.no_grad():
-        [[offline]] = STREAMED.search(STREAMED.emit(STREAMED.features([audio]), torch.tensor([8_000])))
-    *_, last = STREAMED.stream(np.split(audio, range(16, 8_000, 16)))
+        [[offline]] = STREAMED.search(STREAMED.emit(STREAMED.features([audio]), torch.tensor([4_000])))
+    *_, last = STREAMED.stream(np.split(audio, range(16, 4_000, 16)))
     assert (last.text, last.times) == (offline.text, offline.times)
 
 
