@@ -11,8 +11,8 @@ class ModelConfig:
     """The recogniser.
 
     Args:
-        init: a Hub id or folder of any transformers CTC (or bare encoder) checkpoint, or a preset built from
-            scratch: w2v2-mini.
+        init: a Hub id or folder of any transformers CTC (or bare encoder) checkpoint or Parakeet transducer, or a
+            preset built from scratch: w2v2-mini, conformer-mini, cnn-lstm-mini, rnnt-mini ...
         revision: branch, tag or commit of a Hub id.
         random_init: keep the architecture of init but draw all weights at random (θ0).
         characters: output characters of a new output layer, where a bare encoder brings no tokenizer; space and the CTC

@@ -145,7 +145,7 @@ class Transducer(TransducerBackbone):
 
     family = "transducer"
     presets = {  # noqa: RUF012
-        # 1 M parameters, for the demo's speech; 16.7 frames a second, as for the others
+        # 1.1 M parameters, for the demo's speech; 16.7 frames a second, as for the others
         "rnnt-mini": {
             "model_type": TransducerConfig.model_type,
             "num_mel_bins": 40,
