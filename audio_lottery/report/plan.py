@@ -37,10 +37,8 @@ def format_plan(plan: Plan) -> str:
         total = [
             sum(plan.seconds(stage, one) for stage in plan.stages) for one in (median(steps), min(steps), max(steps))
         ]
-        parts += [
-            line,
-            f"in all: about {duration(total[0])} ({duration(total[1])} to {duration(total[2])}), if the machine stays as it is",
-        ]
+        likely, least, most = map(duration, total)
+        parts += [line, f"in all: about {likely} ({least} to {most}), if the machine stays as it is"]
     return "\n\n".join(parts)
 
 

@@ -24,7 +24,7 @@ class Rate:
 
 
 def rate(group: RunGroup, number: int, suite: str) -> Rate | None:
-    """The WER of one round on a suite or on dev, and its difference to the dense model; None where it was not tested."""
+    """The WER of one round on a suite or on dev, and its difference to dense; None where it was not tested."""
     results = [_result(run.rounds[number], suite) for run in group.runs]
     dense = [_result(run.rounds[0], suite) for run in group.runs]
     if any(one is None for one in (*results, *dense)):
@@ -33,7 +33,9 @@ def rate(group: RunGroup, number: int, suite: str) -> Rate | None:
     mean = aggregate(rates)
     if len(rates) > 1:
         over = aggregate_differences(rates, base)
-        return Rate(mean.mean, mean.interval, None if number == 0 else over.mean, None if number == 0 else over.interval)
+        return Rate(
+            mean.mean, mean.interval, None if number == 0 else over.mean, None if number == 0 else over.interval
+        )
     only = results[0] or {}
     difference = only.get("difference_to_dense") or {}
     return Rate(

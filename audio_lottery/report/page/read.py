@@ -78,7 +78,7 @@ class RunGroup:
 
     @property
     def shown_ticket(self) -> int | None:
-        """The round whose transcripts stand beside the dense model's: extreme, else best, else the last; None: no ticket."""
+        """The round that is read beside the dense model: extreme, else best, else the last; None: no ticket."""
         if self.selection is not None:
             for ticket in (self.selection.extreme, self.selection.best):
                 if ticket is not None:

@@ -23,7 +23,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One density of the heat map: its text, what hovering says, and how dark it is, 0 (sparsest shown) to 1 (dense)."""
+    """One density of the heat map: its text, what hovering says, its shade from 0 (nothing kept) to 1 (dense)."""
 
     text: str
     title: str
@@ -96,7 +96,7 @@ def model_sizes(group: RunGroup) -> Table:
         times = f"{dense / smallest:.1f} ×"
         cells = [f"{one / 1e6:.2f}" if one is not None else "-" for one in (plain, zipped, sparse)]
         body.append([str(number), f"{remaining(group, number):.2f}", *cells, times])
-    note = "dense: model.safetensors, zeros in place. Sparse file: what audio-lottery compress wrote in the round's folder."
+    note = "dense: model.safetensors, zeros in place. Sparse file: of audio-lottery compress, in the round's folder."
     return Table(["round", "RW %", "dense MB", "gzip MB", "sparse file MB", "smaller"], body, 1, note=note)
 
 
@@ -150,14 +150,18 @@ def environment(run: RunView) -> Table:
 
 
 def heat_map(run: RunView) -> HeatMap:
-    """Kept share of every prunable tensor; the shade is logarithmic, for at 1 % of the weights all layers are sparse."""
+    """Kept share of every prunable tensor; shades are logarithmic, for at 1 % of the weights all layers are sparse."""
     kept = {number: metrics["kept_per_tensor"] for number, metrics in run.rounds.items()}
     densities = {name: {number: of[name][0] / max(of[name][1], 1) for number, of in kept.items()} for name in kept[0]}
     lowest = min((d for row in densities.values() for d in row.values() if d > 0), default=1.0)
     rows = []
     for name, row in densities.items():
         cells = [
-            Cell(plain_number(100 * d) if d > 0 else "0", f"{name}, round {number}: {_kept(kept[number][name])}", _shade(d, lowest))
+            Cell(
+                plain_number(100 * d) if d > 0 else "0",
+                f"{name}, round {number}: {_kept(kept[number][name])}",
+                _shade(d, lowest),
+            )
             for number, d in row.items()
         ]
         rows.append((_short(name), name, cells))

@@ -10,13 +10,14 @@ from audio_lottery.evaluation.transcripts import read_transcripts
 from audio_lottery.evaluation.worst import worst
 from audio_lottery.report.page.audio import encode, find_utterances
 from audio_lottery.report.page.read import RunGroup, RunView
+from audio_lottery.report.tables import plain_number
 
 _KINDS = {HIT: "hit", SUBSTITUTION: "sub", DELETION: "del", INSERTION: "ins"}
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of a hypothesis: ``hit``, ``sub``, ``del`` (a word that is missing) or ``ins``; what was said, if not it."""
+    """A word of a hypothesis: ``hit``, ``sub``, ``ins``, or ``del``, one that is missing; and what was said there."""
 
     kind: str
     text: str
@@ -58,7 +59,7 @@ def transcripts(group: RunGroup, count: int, seed: int, budget: int) -> list[Sho
     counts = [("dense", _counts(run, 0, suite))]
     if ticket is not None:
         percent = run.rounds[ticket]["remaining_percent"]
-        counts.append((f"round {ticket}, {percent:.1f} %", _counts(run, ticket, suite)))
+        counts.append((f"ticket {plain_number(percent)} %", _counts(run, ticket, suite)))
     judged = counts[-1][1]
     chosen = {entry.id: "most errors" for entry in worst(judged, count)}
     others = sorted(set(judged.ids) - set(chosen))

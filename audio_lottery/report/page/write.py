@@ -85,22 +85,29 @@ def write_page(
     details = [_detail(group, command, utterances, budget, seed) for group in groups]
     script, style = _text("page.js"), _text("page.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    html = _environment().get_template("page.html.j2").render(
-        title=title or ", ".join(names),
-        version=__version__,
-        script=Markup(script),  # our own two files: the only text that is not escaped
-        style=Markup(style),
-        digest=digest,
-        many=len(groups) > 1,
-        tiles=_tiles(groups),
-        suites=charts.all_suites(groups),
-        suite_table=tables.suites(groups),
-        extras=[(extra.title, Table(list(extra.header), [list(r) for r in extra.body], note=extra.note)) for extra in extras],
-        details=details,
-        data={
-            "curves": charts.curves(groups),
-            "training": [charts.training(group.first) for group in groups],
-        },
+    html = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title or ", ".join(names),
+            version=__version__,
+            script=Markup(script),  # our own two files: the only text that is not escaped
+            style=Markup(style),
+            digest=digest,
+            many=len(groups) > 1,
+            tiles=_tiles(groups),
+            suites=charts.all_suites(groups),
+            suite_table=tables.suites(groups),
+            extras=[
+                (extra.title, Table(list(extra.header), [list(r) for r in extra.body], note=extra.note))
+                for extra in extras
+            ],
+            details=details,
+            data={
+                "curves": charts.curves(groups),
+                "training": [charts.training(group.first) for group in groups],
+            },
+        )
     )
     write_bytes(path, html.encode())
 
@@ -128,7 +135,7 @@ def _detail(group: RunGroup, command: str, utterances: int, budget: int, seed: i
 def _tiles(groups: Sequence[RunGroup]) -> list[_Tile]:
     """The numbers that one would say aloud; of a comparison, one a curve."""
     if len(groups) > 1:
-        return [_extreme_tile(group, group.name) for group in groups]
+        return [_extreme_tile(group, f"{group.name}: extreme ticket") for group in groups]
     group = groups[0]
     suite, last = group.suites[0], group.numbers[-1]
     dense = rate(group, 0, suite)
@@ -139,7 +146,9 @@ def _tiles(groups: Sequence[RunGroup]) -> list[_Tile]:
     if best is not None:
         found = rate(group, best.round, suite)
         size = plain_number(best.remaining_percent)
-        tiles.append(_Tile("best ticket", f"{percent(found.wer if found else None)} %", f"WER at {size} % of the weights"))
+        tiles.append(
+            _Tile("best ticket", f"{percent(found.wer if found else None)} %", f"WER at {size} % of the weights")
+        )
     shown = group.shown_ticket or last
     plain, zipped, sparse = sizes(group, shown)
     smallest = min(zipped, sparse or zipped)
@@ -154,18 +163,21 @@ def _extreme_tile(group: RunGroup, label: str) -> _Tile:
         return _Tile(label, "none", f"no ticket of {len(group.numbers) - 1} matches the dense model on dev")
     found = rate(group, extreme.round, group.suites[0])
     wer = percent(found.wer if found else None)
-    return _Tile(label, f"{plain_number(remaining(group, extreme.round))} %", f"of the weights; WER {wer} %, matches")
+    detail = f"of the weights match dense; WER {wer} %"
+    return _Tile(label, f"{plain_number(remaining(group, extreme.round))} %", detail)
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # suites stay in their order
+    return environment
 
 
 @cache

@@ -3,6 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const NS = "http://www.w3.org/2000/svg";
   const COLOURS = 7;
+  let clips = 0;
 
   const svg = (name, attributes = {}, text = null) => {
     const node = document.createElementNS(NS, name);
@@ -84,17 +85,21 @@
       x0 -= padding;
       x1 += padding;
       const X = (value) => box.left + ((scale(value) - x0) / (x1 - x0)) * (box.right - box.left);
-      const ys = points.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]);
-      let y0 = Math.min(...ys);
-      let y1 = Math.max(...ys);
+      // Bands may be far wider than the curves (two seeds); then the curves decide what is shown, and bands are cut.
+      const curveY = points.map((point) => point.y);
+      const bandY = points.flatMap((point) => [point.low ?? point.y, point.high ?? point.y]);
+      const span = Math.max(Math.max(...curveY) - Math.min(...curveY), 0.1 * Math.max(...curveY), 0.1);
+      let y0 = Math.max(Math.min(...curveY, ...bandY), Math.min(...curveY) - 1.5 * span);
+      let y1 = Math.min(Math.max(...curveY, ...bandY), Math.max(...curveY) + 1.5 * span);
+      const cut = Math.min(...bandY) < Math.max(y0, 0) || Math.max(...bandY) > y1;
       const room = Math.max(0.08 * (y1 - y0), 0.02 * y1, 0.05);
       y0 = Math.max(0, y0 - room);
-      y1 += room;
+      y1 += cut ? 0 : room;
       const Y = (value) => box.bottom - ((value - y0) / (y1 - y0)) * (box.bottom - box.top);
 
       const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", tabindex: "0" });
       root.setAttribute("aria-label", `${options.yLabel} against ${options.xLabel}: ${series.map((one) => one.name).join(", ")}. Arrow keys read the points.`);
-      for (const tick of niceTicks(y0, y1, height / 60)) {
+      for (const tick of niceTicks(y0, y1, (box.bottom - box.top) / 40)) {
         root.append(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: Y(tick), y2: Y(tick) }));
         root.append(svg("text", { x: box.left - 8, y: Y(tick) + 4, "text-anchor": "end" }, number(tick)));
       }
@@ -105,7 +110,10 @@
         root.append(svg("text", { x: X(tick), y: box.bottom + 18, "text-anchor": "middle" }, options.weights ? percent(tick) : number(tick)));
       }
       root.append(svg("text", { x: box.left, y: height - 5 }, options.xLabel + (options.weights ? (log ? ", log" : ", linear") : "")));
-      root.append(svg("text", { x: 2, y: 12 }, options.yLabel));
+      root.append(svg("text", { x: 2, y: 12 }, options.yLabel + (cut && !options.small ? " (bands are cut at the edges)" : "")));
+      const clip = svg("clipPath", { id: `clip-${(clips += 1)}` });
+      clip.append(svg("rect", { x: 0, y: box.top, width, height: box.bottom - box.top }));
+      root.append(clip);
 
       for (const one of series) {
         const colour = options.colour(one, series);
@@ -117,10 +125,10 @@
         if (banded.length > 1) {
           const upper = banded.map((point) => [X(point.x), Y(point.high)]);
           const lower = banded.map((point) => [X(point.x), Y(point.low)]).reverse();
-          root.append(svg("path", { class: "band", d: `${path(upper)}L${path(lower).slice(1)}Z`, style: `fill: ${colour}`, opacity: 0.15 }));
+          root.append(svg("path", { class: "band", "clip-path": `url(#clip-${clips})`, d: `${path(upper)}L${path(lower).slice(1)}Z`, style: `fill: ${colour}`, opacity: 0.15 }));
         } else if (banded.length === 1) {
           const only = banded[0];
-          root.append(svg("line", { class: "band", x1: X(only.x), x2: X(only.x), y1: Y(only.low), y2: Y(only.high), style: `stroke: ${colour}`, "stroke-width": 6, opacity: 0.2 }));
+          root.append(svg("line", { class: "band", "clip-path": `url(#clip-${clips})`, x1: X(only.x), x2: X(only.x), y1: Y(only.low), y2: Y(only.high), style: `stroke: ${colour}`, "stroke-width": 6, opacity: 0.2 }));
         }
         root.append(svg("path", { class: "line", d: path(at), fill: "none", style: `stroke: ${colour}`, "stroke-width": options.thin ? 1.6 : 2.2, "stroke-linejoin": "round" }));
       }
