@@ -60,8 +60,8 @@ def round_line(rows: Sequence[Mapping[str, Any]], rounds: int) -> str:
 
     last = rows[-1]
     suite = next((key for key in last if key.startswith("test_wer")), "dev_wer")
-    bounds = [last.get(f"{end}_{suite}") for end in ("low", "high")]
-    interval = "" if None in bounds else f" {percent_interval(bounds)}"
+    known = f"low_{suite}" in last  # a set of one utterance has no interval
+    interval = f" {percent_interval([last[f'{end}_{suite}'] for end in ('low', 'high')])}" if known else ""
     parts = [
         f"round {last['round']} of {rounds}",
         f"{last['remaining_percent']:.2f} % of the weights",

@@ -20,7 +20,7 @@ pytestmark = [
         not (CHROMIUM and DRIVER), reason="no Chromium with its driver: apt-get install chromium-driver"
     ),
 ]
-FLAGS = [
+FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -31,7 +31,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
-]
+)
 EVIL = "\"><script>window.broken=1<img src=x onerror=window.broken=1> it's"
 
 
@@ -174,3 +174,9 @@ def test_a_curve_can_be_hidden(page):
         return
     buttons[0].click()
     assert count(page, "#curve-chart .line") == len(buttons) - 1
+
+
+def test_it_fits_on_paper(page):
+    show(page, 700, "light")
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": []})
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 700

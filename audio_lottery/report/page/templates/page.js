@@ -148,7 +148,7 @@
         }
       }
       // Labels of tickets above their points; one that would cover an earlier one goes below.
-      const taken = [];
+      const taken = labels.map(([x, y]) => [x, y + 4, 9]);
       for (const [x, y, text] of options.small ? [] : labels) {
         const half = 3.6 * text.length;
         const middle = Math.min(Math.max(x, box.left + half), box.right - half);
@@ -169,7 +169,6 @@
       root.append(ring);
       const tip = html("div", "tip");
       tip.hidden = true;
-      tip.setAttribute("role", "status");
       host.append(root, tip);
 
       const hide = () => {
