@@ -7,6 +7,7 @@ import pytest
 
 from audio_lottery.commands.report import main, name_runs
 from audio_lottery.commands.search import round_line
+from audio_lottery.data.manifest import Utterance
 from audio_lottery.errors import ConfigError, RunError, StorageError
 from audio_lottery.report.page import ExtraTable, read_group, write_page
 from audio_lottery.report.page.audio import encode
@@ -43,9 +44,7 @@ def test_nothing_is_fetched(seeds, tmp_path):
 
 
 def test_foreign_text_is_escaped_everywhere(tmp_path):
-    run = make_run(
-        tmp_path / 'a "run" <b>', 1, utterances=3, suites={'"><script>x': 0.1}, reference=EVIL.replace("\t", " ")
-    )
+    run = make_run(tmp_path / 'a "run" <b>', 1, utterances=3, suites={'"><script>x': 0.1}, reference=EVIL)
     (run / "config.yaml").write_text((run / "config.yaml").read_text() + f"# {EVIL}\n")
     extra = ExtraTable(EVIL, [EVIL], [[EVIL]], EVIL)
     write_page([read_group(EVIL, [run])], tmp_path / "page.html", title=EVIL, command=EVIL, extras=[extra])
@@ -83,10 +82,15 @@ def test_the_dense_round_alone_has_a_page(tmp_path):
 def test_a_run_without_dev_transcripts_says_why_no_ticket_is_marked(tmp_path):
     run = make_run(tmp_path / "run", 1, utterances=4, suites={"clean": 0.0})
     (run / "round_01" / "hypotheses" / "dev.tsv").unlink()
+    (run / "round_01" / "hypotheses" / "clean.tsv").write_text("damaged")
     group = read_group("run", [run])
     assert group.selection is None
     assert "dev.tsv is missing" in group.note
     assert group.shown_ticket == 1
+    write_page([group], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "dev.tsv is missing" in page
+    assert "Not shown: " in page
 
 
 def test_no_run_is_one_line(tmp_path):
@@ -136,8 +140,6 @@ def test_audio_that_is_gone_is_named_without_its_place(seeds):
     group = read_group("run", seeds[:1])
     row = transcripts(group, 1, 0, 10**6)[0]
     assert encode([(row.id, None)], 10**6)[row.id] == ("", "audio: not in the run's manifest")
-    from audio_lottery.data.manifest import Utterance
-
     gone = Utterance("u", "/secret/place/u.wav", 0.0, 1.0, "", "", 1.0, "")
     address, note = encode([("u", gone)], 10**6)["u"]
     assert not address

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audio_lottery.errors import ConfigError, RunError
+from audio_lottery.errors import ConfigError, RunError, TextError
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.lottery.select import Selection, select
 from audio_lottery.storage import is_sealed, read_json
@@ -96,7 +96,7 @@ def read_group(name: str, folders: Sequence[Path]) -> RunGroup:
     Raises:
         ConfigError: no folder.
         RunError: a folder is not a run, has not finished its dense round, or is no seed of the same configuration.
-        TextError: a transcript file is damaged.
+        TextError: a transcript file of one of several seeds is damaged; of a single run the page says so.
     """
     if not folders:
         raise ConfigError(f"the curve '{name}' has no run folder")
@@ -107,7 +107,7 @@ def read_group(name: str, folders: Sequence[Path]) -> RunGroup:
     else:
         try:
             selection = select([run.folder.path for run in runs], suite=next(iter(runs[0].rounds[0]["test"])))
-        except RunError as error:
+        except (RunError, TextError) as error:
             if len(runs) > 1:  # averaging over runs that do not belong together would be a wrong number
                 raise
             note = str(error)

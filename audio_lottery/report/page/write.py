@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from audio_lottery import __version__
-from audio_lottery.errors import ConfigError
+from audio_lottery.errors import ConfigError, TextError
 from audio_lottery.report.columns import percent
 from audio_lottery.report.page import charts, tables
 from audio_lottery.report.page.numbers import rate, remaining, sizes
@@ -73,7 +73,6 @@ def write_page(
 
     Raises:
         ConfigError: no group, two of one name, or a negative number.
-        TextError: a transcript file is missing or damaged.
         StorageError: the page could not be written.
     """
     names = [group.name for group in groups]
@@ -115,6 +114,10 @@ def write_page(
 def _detail(group: RunGroup, command: str, utterances: int, budget: int, seed: int) -> dict[str, Any]:
     """What is shown of one group: text and tables."""
     run = group.first
+    try:
+        shown, unread = transcripts(group, utterances, seed, budget) if utterances else [], ""
+    except TextError as error:  # the curve does not need them, and a search must not end for them
+        shown, unread = [], str(error)
     config = shlex.quote(str(run.folder.path / "config.yaml"))
     return {
         "name": group.name,
@@ -125,7 +128,8 @@ def _detail(group: RunGroup, command: str, utterances: int, budget: int, seed: i
         "sizes": tables.model_sizes(group),
         "speed": tables.speed(run),
         "environment": tables.environment(run),
-        "utterances": transcripts(group, utterances, seed, budget) if utterances else [],
+        "utterances": shown,
+        "unread": unread,
         "suite": group.suites[0],
         "config": run.config,
         "command": command or f"audio-lottery search --config {config}",
