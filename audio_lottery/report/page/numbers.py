@@ -62,7 +62,7 @@ def point_lines(group: RunGroup, number: int, suite: str, found: Rate) -> list[s
         lines.append(f"95 % {percent_interval(found.bounds)}")
     if found.difference is not None:
         bounds = "" if found.difference_bounds is None else f" {percent_interval(found.difference_bounds, sign=True)}"
-        lines.append(f"to dense {percent(found.difference, sign=True)}{bounds}")
+        lines.append(f"{percent(found.difference, sign=True)} points to dense{bounds}")
     marks = group.marks(number)
     return [*lines, ", ".join(marks)] if marks else lines
 
