@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it may not be there, nor its folder
+            temporary.unlink()
         raise storage_error(path, error) from error
 
 

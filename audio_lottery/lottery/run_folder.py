@@ -9,7 +9,7 @@ run/round_03/                   mask.safetensors, model.safetensors, config.json
                                 the model may have been removed (search.keep): then the seal, done, says so
 run/work/round_03/              checkpoints of the stage in progress; removed when the stage is done
 run/tensorboard/                one log per stage; other trackers that keep files have folders of their names
-run/summary.csv, curve.png/svg  written after every round
+run/summary.csv, curve.png/svg, report.html  written after every round
 ```
 A folder with the file ``done`` is whole: it was written under another name and renamed (`audio_lottery.storage`).
 """

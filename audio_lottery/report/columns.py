@@ -1,4 +1,4 @@
-"""Aligned text columns for the terminal, and how rates are printed."""
+"""Aligned text columns for the terminal, and how rates and times are printed."""
 
 from collections.abc import Sequence
 
@@ -25,3 +25,12 @@ def percent(fraction: float | None, sign: bool = False) -> str:
 def percent_interval(bounds: Sequence[float] | None, sign: bool = False) -> str:
     """[low, high] in per cent; ``-`` for None."""
     return "-" if bounds is None else f"[{percent(bounds[0], sign)}, {percent(bounds[1], sign)}]"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from statistics import median
 
 from audio_lottery.lottery.plan import Plan, PlannedStage
-from audio_lottery.report.columns import format_columns
+from audio_lottery.report.columns import duration, format_columns
 
 _MOST = 12  # groups of tensors that are listed
 
@@ -37,10 +37,8 @@ def format_plan(plan: Plan) -> str:
         total = [
             sum(plan.seconds(stage, one) for stage in plan.stages) for one in (median(steps), min(steps), max(steps))
         ]
-        parts += [
-            line,
-            f"in all: about {_time(total[0])} ({_time(total[1])} to {_time(total[2])}), if the machine stays as it is",
-        ]
+        likely, least, most = map(duration, total)
+        parts += [line, f"in all: about {likely} ({least} to {most}), if the machine stays as it is"]
     return "\n\n".join(parts)
 
 
@@ -59,14 +57,14 @@ def _stages(plan: Plan) -> str:
     if plan.trial is not None:
         header.append("time")
         step = median(plan.trial.step_seconds)
-        body = [[*row, _time(plan.seconds(stage, step))] for row, stage in zip(body, plan.stages, strict=True)]
+        body = [[*row, duration(plan.seconds(stage, step))] for row, stage in zip(body, plan.stages, strict=True)]
     return format_columns(header, body, left=1)
 
 
 def _stage(stage: PlannedStage) -> list[str]:
     density = "" if stage.density is None else f"{100 * stage.density:.2f}"
     kept = "" if stage.kept is None else f"{stage.kept:,}"
-    return [stage.name, density, kept, f"{stage.steps:,}", _time(stage.audio_seconds)]
+    return [stage.name, density, kept, f"{stage.steps:,}", duration(stage.audio_seconds)]
 
 
 def _bytes(count: float) -> str:
@@ -75,11 +73,3 @@ def _bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if count >= 100 or unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise ValueError("unreachable")
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

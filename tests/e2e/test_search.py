@@ -55,6 +55,9 @@ def finished(tiny_corpus, tmp_path_factory) -> Path:
     result = execute([sys.executable, str(RECIPE), "--config", str(config)])
     assert result.returncode == 0, result.stderr
     assert "curve.png" in result.stdout
+    assert result.stdout.rstrip().endswith(f"report: {folder / 'run' / 'report.html'}")
+    assert "round 0 of 2, 100.00 % of the weights, WER" in result.stderr
+    assert result.stderr.count(" left") >= 2, "no time is left after the last round"
     return folder / "run"
 
 
@@ -75,6 +78,7 @@ def test_run_folder(finished):
     assert [row["round"] for row in rows] == ["0", "1", "2"]
     assert (finished / "curve.png").stat().st_size > 1000
     assert (finished / "curve.svg").read_text().lstrip().startswith("<?xml")
+    assert "round 2: 64.00 % remaining" in (finished / "report.html").read_text()
     assert not list((finished / "work").iterdir()), "checkpoints of finished stages are removed"
     assert list(finished.glob("tensorboard/round_02/*"))
     scope = json.loads((finished / "scope.json").read_text())

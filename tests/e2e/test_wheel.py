@@ -58,7 +58,8 @@ def test_the_wheel_holds_every_module_and_recipe_once(wheel):
         inside = [name for name in archive.namelist() if ".dist-info/" not in name]
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "audio_lottery").rglob("*.py")}
     recipes = {f"audio_lottery/{path.relative_to(ROOT)}" for path in (ROOT / "recipes").rglob("*.yaml")}
-    assert sorted(inside) == sorted(modules | recipes | {"audio_lottery/py.typed"})
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "audio_lottery").rglob("templates/*")}
+    assert sorted(inside) == sorted(modules | recipes | templates | {"audio_lottery/py.typed"})
 
 
 def test_two_steps_in_an_empty_folder(scripts, tmp_path):

@@ -1,0 +1,103 @@
+"""Utterances to read and hear: what was said, and what the dense model and a ticket made of it."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from audio_lottery.evaluation.alignment import DELETION, HIT, INSERTION, SUBSTITUTION
+from audio_lottery.evaluation.counts import ErrorCounts, count_errors
+from audio_lottery.evaluation.transcripts import read_transcripts
+from audio_lottery.evaluation.worst import worst
+from audio_lottery.report.page.audio import encode, find_utterances
+from audio_lottery.report.page.read import RunGroup, RunView
+from audio_lottery.report.tables import plain_number
+
+_KINDS = {HIT: "hit", SUBSTITUTION: "sub", DELETION: "del", INSERTION: "ins"}
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a hypothesis: ``hit``, ``sub``, ``ins``, or ``del``, one that is missing; and what was said there."""
+
+    kind: str
+    text: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One system's hypothesis of an utterance."""
+
+    system: str
+    errors: int
+    words: list[Word]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One utterance: why it is shown, what was said, what was recognised, and how it sounds."""
+
+    id: str
+    why: str
+    reference: str
+    reference_words: int
+    lines: list[Line]
+    audio: str
+    note: str
+
+
+def transcripts(group: RunGroup, count: int, seed: int, budget: int) -> list[Shown]:
+    """The utterances with most errors of the shown ticket, then some drawn at random, of the first suite.
+
+    Args:
+        group: of it the first run.
+        count: of either kind.
+        seed: of the draw.
+        budget: bytes of audio, see `encode`.
+    """
+    run, suite, ticket = group.first, group.suites[0], group.shown_ticket
+    counts = [("dense", _counts(run, 0, suite))]
+    if ticket is not None:
+        percent = run.rounds[ticket]["remaining_percent"]
+        counts.append((f"ticket {plain_number(percent)} %", _counts(run, ticket, suite)))
+    judged = counts[-1][1]
+    chosen = {entry.id: "most errors" for entry in worst(judged, count)}
+    others = sorted(set(judged.ids) - set(chosen))
+    chosen |= dict.fromkeys(random.Random(seed).sample(others, min(count, len(others))), "drawn at random")
+    rows = find_utterances(run.folder.data / "test", chosen)
+    audio = encode([(utterance_id, rows.get(utterance_id)) for utterance_id in chosen], budget)
+    places = [{utterance_id: index for index, utterance_id in enumerate(one.ids)} for _, one in counts]
+    return [_shown(utterance_id, why, counts, places, audio[utterance_id]) for utterance_id, why in chosen.items()]
+
+
+def _counts(run: RunView, number: int, suite: str) -> ErrorCounts:
+    table = read_transcripts(run.folder.round(number) / "hypotheses" / f"{suite}.tsv")
+    normalizer = run.rounds[number]["test"][suite]["normalizer"]
+    return count_errors(table.ids, table.references, table.hypotheses, normalizer, speakers=table.speakers)
+
+
+def _shown(
+    utterance_id: str,
+    why: str,
+    counts: Sequence[tuple[str, ErrorCounts]],
+    places: Sequence[dict[str, int]],
+    audio: tuple[str, str],
+) -> Shown:
+    index = places[-1][utterance_id]
+    judged = counts[-1][1]
+    lines = [
+        Line(system, int(one.words.errors[place[utterance_id]]), diff(one, place[utterance_id]))
+        for (system, one), place in zip(counts, places, strict=True)
+    ]
+    return Shown(utterance_id, why, judged.references[index], int(judged.words.reference[index]), lines, *audio)
+
+
+def diff(counts: ErrorCounts, index: int) -> list[Word]:
+    """The words of one hypothesis by the alignment that its errors were counted on."""
+    truth, guess = iter(counts.references[index].split()), iter(counts.hypotheses[index].split())
+    words = []
+    for operation in counts.alignments[index].tolist():
+        said = "" if operation == INSERTION else next(truth)
+        text = said if operation == DELETION else next(guess)
+        words.append(Word(_KINDS[operation], text, said))
+    return words
