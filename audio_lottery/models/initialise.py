@@ -1,5 +1,7 @@
 """torch's own initial weights, through functions of transformers that leave loaded weights alone."""
 
+import itertools
+
 from torch import nn
 from transformers import initialization as init
 
@@ -10,7 +12,7 @@ def draw_weights(module: nn.Module) -> None:
         bound = module.hidden_size**-0.5
         for parameter in module.parameters():
             init.uniform_(parameter, -bound, bound)
-    elif isinstance(module, nn.Linear | nn.Conv2d):
+    elif isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
         init.kaiming_uniform_(module.weight, a=5**0.5)
         if module.bias is not None:
             bound = module.weight[0].numel() ** -0.5
@@ -26,3 +28,11 @@ def draw_weights(module: nn.Module) -> None:
         init.zeros_(module.running_mean)
         init.ones_(module.running_var)
         init.zeros_(module.num_batches_tracked)
+
+
+def draw_all_weights(model: nn.Module) -> None:
+    """Draw every weight of a model anew, as `draw_weights` does; what that does not know stays as it is."""
+    for module in model.modules():
+        for tensor in itertools.chain(module.parameters(recurse=False), module.buffers(recurse=False)):
+            tensor._is_hf_initialized = False  # type: ignore[attr-defined]
+        draw_weights(module)

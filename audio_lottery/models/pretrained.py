@@ -21,10 +21,12 @@ from transformers import (
     PreTrainedModel,
     set_seed,
 )
+from transformers.models.parakeet.modeling_parakeet import ParakeetPreTrainedModel
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError, reading
 from audio_lottery.models.checkpoint import HEAD, MAY_BE_NEW, OpenedCheckpoint, check_weights, without_report
+from audio_lottery.models.initialise import draw_all_weights
 from audio_lottery.models.vocabulary import load_processor, set_fields, settle_outputs, settle_transducer
 
 logger = logging.getLogger(__name__)
@@ -73,8 +75,7 @@ def build(
     override(architecture, config)
     with reading("model.overrides", "correct them"):
         task.settle(architecture, processor.tokenizer, config.init, is_ctc=False)
-        set_seed(seed)
-        model = task.auto.from_config(architecture)
+        model = _at_random(architecture, seed, task)
     return _ready(model, config)
 
 
@@ -109,11 +110,11 @@ def load(
     takes = task.mapping[type(architecture)].main_input_name
     processor, own_tokenizer = load_processor(config, takes, is_ctc=is_ctc and not config.random_init)
     task.settle(architecture, processor.tokenizer, init, is_ctc=is_ctc and own_tokenizer)
-    set_seed(seed)
     if config.random_init:
         with reading(f"model '{init}' cannot be built: its config.json", "correct it, or model.overrides"):
-            model = task.auto.from_config(architecture)
+            model = _at_random(architecture, seed, task)
         return _ready(model, config), processor
+    set_seed(seed)
     model, report, sparse = _weights(config, architecture, opened.weights or f"the weights of '{init}'", task)
     check_weights(model, report, config, new_head=new_head)
     if sparse is not None:
@@ -159,6 +160,21 @@ def _override(architecture: PreTrainedConfig, fields: dict[str, Any], prefix: st
             declared = {field.name for field in dataclasses.fields(part)}
             value = type(part)(**{name: value for name, value in part.to_dict().items() if name in declared})
         architecture.update({key: value})
+
+
+def _at_random(architecture: PreTrainedConfig, seed: int, task: Task) -> PreTrainedModel:
+    """A model with all weights drawn, so that it learns.
+
+    transformers draws a Parakeet's weights from a normal distribution of scale 0.02 whatever their fan-in: the signal
+    dies in the convolutions that subsample, and small models stay on the plateau of CTC (nothing but blanks) for
+    thousands of steps. NeMo, where the architecture is from, trains from torch's own weights.
+    """
+    set_seed(seed)
+    model: PreTrainedModel = task.auto.from_config(architecture)
+    if isinstance(model, ParakeetPreTrainedModel):
+        set_seed(seed)
+        draw_all_weights(model)
+    return model
 
 
 def _weights(

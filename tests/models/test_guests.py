@@ -38,6 +38,19 @@ def test_sizes_of_presets(preset, millions):
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.15)
 
 
+@pytest.mark.parametrize("preset", ["conformer-mini", "parakeet-rnnt-mini"])
+def test_the_signal_survives_the_subsampling_of_a_preset(preset):
+    """transformers' own draw, of scale 0.02, leaves 1e-4 of it, and training stays on the plateau of CTC."""
+    backbone = load_backbone(ModelConfig(init=preset), seed=0)
+    again = load_backbone(ModelConfig(init=preset), seed=0).module.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in backbone.module.state_dict().items())
+    features = torch.randn(1, 200, 64, generator=torch.Generator().manual_seed(0))
+    encoder = backbone.module.encoder
+    with torch.no_grad():
+        frames = encoder.subsampling(features, None)
+    assert float((frames - frames.mean(dim=1)).std()) > 0.01
+
+
 @pytest.mark.parametrize("family", TINY)
 def test_the_loss_of_a_batch_is_that_of_its_utterances(family):
     backbone = load_backbone(TINY[family], seed=1)
