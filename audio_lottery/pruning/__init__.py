@@ -13,7 +13,8 @@ from audio_lottery.pruning.controls import random_like, random_uniform, shuffled
 from audio_lottery.pruning.distributed import broadcast_mask
 from audio_lottery.pruning.enforce import Enforcer, apply, check, clear_state, enforce
 from audio_lottery.pruning.mask import Mask
-from audio_lottery.pruning.patterns import Pattern, parse_pattern
+from audio_lottery.pruning.pattern import FixedPattern, GroupPattern, Pattern
+from audio_lottery.pruning.patterns import PATTERNS, PatternKind, parse_pattern
 from audio_lottery.pruning.prune import prune
 from audio_lottery.pruning.scope import Scope, find_scope
 from audio_lottery.pruning.scores import SCORES, Score, ScoreInputs, ScoreKind
@@ -21,11 +22,15 @@ from audio_lottery.pruning.selection import exact_count, keep_largest
 
 __all__ = [
     "ALLOCATIONS",
+    "PATTERNS",
     "SCORES",
     "Enforcer",
+    "FixedPattern",
+    "GroupPattern",
     "Mask",
     "MovementAccumulator",
     "Pattern",
+    "PatternKind",
     "Rule",
     "Scope",
     "Score",

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from audio_lottery.errors import MaskError
 from audio_lottery.pruning.mask import Mask
-from audio_lottery.pruning.patterns import NofM, Pattern, parse_pattern
+from audio_lottery.pruning.pattern import FixedPattern, Pattern
+from audio_lottery.pruning.patterns import parse_pattern
 from audio_lottery.pruning.scores import uniform
 from audio_lottery.pruning.selection import keep_largest
 
@@ -66,8 +67,8 @@ def shuffled(mask: Mask, seed: int) -> Mask:
 
 
 def _draw(name: str, tensor: Tensor, count: int, seed: int, pattern: Pattern, allowed: Tensor) -> Tensor:
-    if isinstance(pattern, NofM):
-        if count * pattern.m != tensor.numel() * pattern.n:
+    if isinstance(pattern, FixedPattern):
+        if count != pattern.kept(tensor.numel()):
             raise MaskError(
                 f"'{name}' keeps {count} of {tensor.numel()} weights and pattern '{pattern.spec}' would keep "
                 f"{pattern.density:g} of them; the densities of the layers would not match"

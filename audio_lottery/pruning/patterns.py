@@ -1,16 +1,14 @@
 """What shape is pruned: single weights, blocks, N of every M inputs, rows, input columns, channels.
 
-Every parameter is read as a matrix of output features × input features. A linear weight [out, in] is one already; so
-are the LSTM's [4·hidden, in] and [4·hidden, hidden]. A convolution kernel [out, in/groups, k] or [out, in/groups, kh,
-kw] is flattened without moving anything in memory to [out, in/groups·k]: the taps of input channel 0, then those of
-input channel 1, and so on (2-D taps row by row). A vector [n] is n outputs of one input.
-
 A pattern turns the scores of the weights into one score per group: the mean over the group's members, in float64.
 Groups are pruned whole. Blocks at the lower and right edge of a matrix that the block does not divide are smaller; the
 mean makes them comparable.
+
+`PATTERNS` lists how a user writes them.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,15 +16,15 @@ import torch
 from torch import Tensor
 
 from audio_lottery.errors import MaskError
+from audio_lottery.pruning.pattern import FixedPattern, GroupPattern, Pattern, as_matrix, matrix_shape
 from audio_lottery.pruning.selection import Size
 
-_SPECS = "unstructured, block:ROWSxCOLUMNS (block:1x4), nm:N:M (nm:2:4), rows, columns, channels"
 _GROUPS_PER_CHUNK = 1 << 15
 _WEIGHTS_PER_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
-class Blocks:
+class Blocks(GroupPattern):
     """Rectangles of the matrix that are kept or pruned whole.
 
     Attributes:
@@ -43,7 +41,7 @@ class Blocks:
 
     @property
     def single(self) -> bool:
-        """Whether every group is one weight."""
+        """See `GroupPattern.single`."""
         return self.rows == 1 and self.columns == 1
 
     def reduce(self, name: str, scores: Tensor) -> Tensor:
@@ -125,7 +123,7 @@ class Blocks:
 
 
 @dataclass(frozen=True)
-class NofM:
+class NofM(FixedPattern):
     """Exactly ``n`` of every ``m`` consecutive inputs of each output row are kept.
 
     Mishra et al. 2021, arXiv:2104.08378; 2:4 is the pattern that NVIDIA's sparse tensor cores run.
@@ -144,6 +142,10 @@ class NofM:
     def density(self) -> float:
         """N/M."""
         return self.n / self.m
+
+    def kept(self, weights: int) -> int:
+        """N of every M."""
+        return weights * self.n // self.m
 
     def select(self, name: str, scores: Tensor, among: Tensor | None = None) -> Tensor:
         """The mask of the ``n`` largest scores of every ``m``; ties go to the earlier input.
@@ -193,47 +195,63 @@ class NofM:
             )
 
 
-Pattern = Blocks | NofM
+@dataclass(frozen=True)
+class PatternKind:
+    """How a user names patterns.
+
+    Attributes:
+        form: with its parameters in capitals, and an example where there are some; for messages and help.
+        parse: a spec → its pattern, None where the spec is not of this form.
+    """
+
+    form: str
+    parse: Callable[[str], Pattern | None]
+
+
+def _named(pattern: Pattern) -> PatternKind:
+    return PatternKind(pattern.spec, lambda spec: pattern if spec == pattern.spec else None)
+
+
+def _parse_blocks(spec: str) -> Blocks | None:
+    block = re.fullmatch(r"block:([1-9]\d*)x([1-9]\d*)", spec)
+    return Blocks(spec, int(block[1]), int(block[2])) if block else None
+
+
+def _parse_n_of_m(spec: str) -> NofM | None:
+    fraction = re.fullmatch(r"nm:([1-9]\d*):([1-9]\d*)", spec)
+    if not fraction:
+        return None
+    n, m = int(fraction[1]), int(fraction[2])
+    if n >= m:
+        raise MaskError(f"pattern '{spec}' keeps {n} of every {m} weights, which prunes nothing; N must be below M")
+    if m > 64:
+        raise MaskError(f"pattern '{spec}' has groups of {m}; at most 64 are supported")
+    return NofM(spec, n, m)
+
+
+PATTERNS: dict[str, PatternKind] = {
+    "unstructured": _named(Blocks("unstructured")),
+    "block": PatternKind("block:ROWSxCOLUMNS (block:1x4)", _parse_blocks),
+    "nm": PatternKind("nm:N:M (nm:2:4)", _parse_n_of_m),
+    "rows": _named(Blocks("rows", 1, None)),
+    "columns": _named(Blocks("columns", None, 1)),
+    "channels": _named(Blocks("channels", 1, None, only_convolutions=True)),
+}
+"""What can be pruned as a whole. ``rows`` are output features, ``columns`` input features (for a convolution: one tap
+of one input channel), ``channels`` output channels of convolutions; ``channels`` refuses other layers."""
 
 
 def parse_pattern(spec: str) -> Pattern:
-    """The pattern that ``spec`` names: unstructured, block:1x4, nm:2:4, rows, columns or channels.
-
-    ``rows`` are output features, ``columns`` input features (for a convolution: one tap of one input channel),
-    ``channels`` output channels of convolutions; ``channels`` refuses other layers.
+    """The pattern that ``spec`` names, in one of the forms of `PATTERNS`.
 
     Raises:
         MaskError: it names none, or a size is out of range.
     """
-    named = {
-        "unstructured": Blocks("unstructured"),
-        "rows": Blocks("rows", 1, None),
-        "columns": Blocks("columns", None, 1),
-        "channels": Blocks("channels", 1, None, only_convolutions=True),
-    }
-    if spec in named:
-        return named[spec]
-    if block := re.fullmatch(r"block:([1-9]\d*)x([1-9]\d*)", spec):
-        return Blocks(spec, int(block[1]), int(block[2]))
-    if fraction := re.fullmatch(r"nm:([1-9]\d*):([1-9]\d*)", spec):
-        n, m = int(fraction[1]), int(fraction[2])
-        if n >= m:
-            raise MaskError(f"pattern '{spec}' keeps {n} of every {m} weights, which prunes nothing; N must be below M")
-        if m > 64:
-            raise MaskError(f"pattern '{spec}' has groups of {m}; at most 64 are supported")
-        return NofM(spec, n, m)
-    raise MaskError(f"'{spec}' is not a pattern; patterns are {_SPECS}")
-
-
-def matrix_shape(shape: torch.Size) -> tuple[int, int]:
-    """(output features, input features) of a parameter of ``shape``."""
-    rows = shape[0] if len(shape) else 1
-    return rows, int(np.prod(shape[1:], dtype=np.int64))
-
-
-def as_matrix(tensor: Tensor) -> Tensor:
-    """The parameter as [output features, input features]; see the module's description for kernels."""
-    return tensor.reshape(matrix_shape(tensor.shape))
+    for kind in PATTERNS.values():
+        pattern = kind.parse(spec)
+        if pattern is not None:
+            return pattern
+    raise MaskError(f"'{spec}' is not a pattern; patterns are {', '.join(kind.form for kind in PATTERNS.values())}")
 
 
 def _block_sums(matrix: np.ndarray, height: int, width: int) -> np.ndarray:

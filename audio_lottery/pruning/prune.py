@@ -12,7 +12,8 @@ from audio_lottery.errors import MaskError
 from audio_lottery.pruning.allocation import Layer, Rule, allocate, check_allocation, match_rules, share
 from audio_lottery.pruning.distributed import full_parameters
 from audio_lottery.pruning.mask import Mask
-from audio_lottery.pruning.patterns import Blocks, NofM, Pattern, as_matrix, parse_pattern
+from audio_lottery.pruning.pattern import FixedPattern, GroupPattern, Pattern, as_matrix
+from audio_lottery.pruning.patterns import parse_pattern
 from audio_lottery.pruning.scope import find_scope
 from audio_lottery.pruning.scores import SCORES, Score, ScoreInputs, ScoreKind
 from audio_lottery.pruning.selection import (
@@ -61,7 +62,7 @@ def prune(
             model that is sharded (FSDP2) are gathered: every process must call, and every process gets the same mask.
         density: kept / prunable, in (0, 1]; prunable is the scope. For N:M it must be N/M.
         score: how important a weight is: magnitude, lamp, random, taylor, wanda, movement, or a function like them.
-        pattern: what is pruned as a whole: unstructured, block:1x4, nm:2:4, rows, columns, channels.
+        pattern: what is pruned as a whole; see `PATTERNS`: unstructured, block:1x4, nm:2:4, rows, columns, channels.
         allocation: where: global, uniform, uniform_plus, erk. LAMP is score lamp with allocation global.
         among: the mask so far. It gives the scope, and only weights it keeps may be kept, so masks only shrink.
         include: regular expressions for the scope; see `find_scope`. Together with ``among`` they may not leave out
@@ -85,9 +86,9 @@ def prune(
     seen = _with_seed(score_inputs or ScoreInputs(), seed)
     dense, floors = match_rules(rules, list(parameters))
     job = _Job(parameters, among, kind, seen, dense, floors, min_per_tensor)
-    if isinstance(shape, NofM):
-        return _prune_n_of_m(job, shape, density, allocation)
-    return _prune_blocks(job, shape, density, allocation)
+    if isinstance(shape, FixedPattern):
+        return _prune_fixed(job, shape, density, allocation)
+    return _prune_groups(job, shape, density, allocation)
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,11 @@ class _Job:
         return Mask(tensors)
 
 
-def _prune_n_of_m(job: _Job, pattern: NofM, density: float, allocation: str) -> Mask:
+def _prune_fixed(job: _Job, pattern: FixedPattern, density: float, allocation: str) -> Mask:
     if abs(density - pattern.density) > 1e-9:
         raise MaskError(
             f"pattern '{pattern.spec}' has density {pattern.density:g} and {density:g} was asked; ask for "
-            f"{pattern.density:g}, or for another N:M"
+            f"{pattern.density:g}, or take another pattern"
         )
     if allocation not in ("global", "uniform"):
         raise MaskError(
@@ -165,7 +166,7 @@ def _prune_n_of_m(job: _Job, pattern: NofM, density: float, allocation: str) -> 
         if floor > pattern.density + 1e-9:
             raise MaskError(
                 f"the rule for '{name}' asks for a density of {floor:g} and pattern '{pattern.spec}' keeps "
-                f"{pattern.density:g}; keep the layer dense, or choose another N:M"
+                f"{pattern.density:g}; keep the layer dense, or take another pattern"
             )
     for name in job.free:
         pattern.check(name, job.weights[name].shape)
@@ -176,7 +177,7 @@ def _prune_n_of_m(job: _Job, pattern: NofM, density: float, allocation: str) -> 
     return job.assemble(job.for_each(job.free, select))
 
 
-def _prune_blocks(job: _Job, pattern: Blocks, density: float, allocation: str) -> Mask:
+def _prune_groups(job: _Job, pattern: GroupPattern, density: float, allocation: str) -> Mask:
     free = job.free
     for name in free:
         pattern.check(name, job.weights[name].shape)
@@ -264,7 +265,7 @@ def _in_rows(ranking: _Ranking, layer: Layer, count: int) -> Tensor:
     return keep_in_rows(scores, np.array(counts), allowed)
 
 
-def _group_scores(job: _Job, pattern: Blocks, names: Sequence[str]) -> tuple[dict[str, Tensor], bool]:
+def _group_scores(job: _Job, pattern: GroupPattern, names: Sequence[str]) -> tuple[dict[str, Tensor], bool]:
     """Scores of the groups, and whether selection still has to take their absolute values."""
     if job.score.is_magnitude and pattern.single:  # |w| of the whole model need not be in memory
         return {name: as_matrix(job.weights[name]) for name in names}, True

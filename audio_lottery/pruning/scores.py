@@ -15,7 +15,7 @@ from torch import Tensor
 
 from audio_lottery.errors import MaskError
 from audio_lottery.pruning.mask import Mask
-from audio_lottery.pruning.patterns import as_matrix
+from audio_lottery.pruning.pattern import as_matrix
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from audio_lottery.errors import MaskError
 from audio_lottery.pruning import parse_pattern
-from audio_lottery.pruning.patterns import Blocks, NofM, as_matrix
+from audio_lottery.pruning.pattern import as_matrix
+from audio_lottery.pruning.patterns import Blocks, NofM
 from tests.pruning import literal
 
 VALUES = st.sampled_from([0.0, -0.0, 1e-45, 0.5, -0.5, 1.0, 1.0000001, 3.0, -3.0, 3.4e38])
