@@ -5,18 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_SPEECH = {
-    "librispeech": "LibriSpeech (OpenSLR 12) and mini LibriSpeech (OpenSLR 31)",
-    "common-voice": "Common Voice, from your own download (Mozilla Data Collective)",
-    "tedlium": "TED-LIUM releases 1 to 3 (OpenSLR 7, 19, 51)",
-    "jsonl": "check JSON-lines manifests with NeMo's field names",
-}
-_NOISE = {
-    "musan": "MUSAN noise, music and speech (OpenSLR 17)",
-    "demand": "DEMAND noise at 16 kHz (Zenodo 1227121)",
-    "rirs": "room impulse responses and noises (OpenSLR 28)",
-}
-
 
 def main(arguments: list[str]) -> None:
     """Make or fetch one corpus, or learn a vocabulary from one."""
@@ -106,12 +94,18 @@ def _how_to_use(summaries: Sequence[dict[str, Any]], out: Path) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from audio_lottery.data.corpora import CORPORA
+    from audio_lottery.data.fetch.noise import NOISES
+
     parser = argparse.ArgumentParser(
         prog="audio-lottery prepare", epilog="`audio-lottery prepare tokenizer` learns word pieces from a corpus."
     )
     corpora = parser.add_subparsers(dest="corpus", required=True, metavar="corpus")
-    for name, text in {**_SPEECH, **_NOISE}.items():
-        _add_corpus(corpora.add_parser(name, help=text, description=text), name)
+    summaries = {name: kind.summary for name, kind in CORPORA.items()} | {
+        name: kind.summary for name, kind in NOISES.items()
+    }
+    for name, summary in summaries.items():
+        _add_corpus(corpora.add_parser(name.replace("_", "-"), help=summary, description=summary), name)
     mini = corpora.add_parser("mini", help="synthesise mini-libri, mini-cv and mini-ted with eSpeak NG")
     mini.add_argument("--out", type=Path, default=None, help="folder (default: the cache that the recipes read)")
     mini.add_argument("--force", action="store_true", help="make it again even if it is there")

@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from audio_lottery.data.audio import read_audio
-from audio_lottery.data.corpora import READERS, read_corpus
+from audio_lottery.data.corpora import CORPORA, read_corpus
 from audio_lottery.data.manifest import FEATURES
 from audio_lottery.errors import AudioError, CorpusError
 
@@ -130,9 +130,9 @@ def test_empty_split(root: Path) -> None:
 
 
 def test_unknown_corpus_and_missing_folder(tmp_path: Path) -> None:
-    assert set(READERS) == {"librispeech", "common_voice", "tedlium", "jsonl"}
+    assert set(CORPORA) == {"librispeech", "common_voice", "tedlium", "jsonl"}
     with pytest.raises(CorpusError, match="unknown corpus 'timit'; known: common_voice, jsonl, librispeech, tedlium"):
         read_corpus("timit", tmp_path, "train")
-    for corpus in READERS:
+    for corpus in CORPORA:
         with pytest.raises(CorpusError, match=f"{corpus}/train: missing corpus folder .*nowhere"):
             read_corpus(corpus, tmp_path / "nowhere", "train")

@@ -16,7 +16,7 @@ from tests.e2e.conftest import environment, execute
 _PROGRAM = """
 import sys
 from audio_lottery.cli import main
-from audio_lottery.data.fetch.catalogue import LIBRISPEECH, Archive
+from audio_lottery.data.corpora.catalogue import LIBRISPEECH, Archive
 LIBRISPEECH["dev-clean"] = Archive("dev-clean.tar.gz", "https://nowhere.invalid", sys.argv[1], 0.1)
 sys.exit(main(sys.argv[2:]))
 """

@@ -1,7 +1,7 @@
 """Common Voice as Mozilla packs it: one folder per locale with ``<split>.tsv`` files and the folder ``clips``."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +9,15 @@ from tqdm import tqdm
 
 from audio_lottery.data.audio import probe
 from audio_lottery.data.corpora._files import absolute, folders, listed, numbered_lines, require_file
+from audio_lottery.data.corpora.catalogue import Archive
+from audio_lottery.data.corpora.record import CorpusKind, Layout, inside
 from audio_lottery.data.manifest import Utterance
 from audio_lottery.data.walk import AUDIO_SUFFIXES, visible
 from audio_lottery.errors import CorpusError
+
+# The splits that are prepared unless others are named, and the tables of a release that are no split.
+_USUAL = ("train", "dev", "test")
+_OTHER_TABLES = {"clip_durations", "reported", "validated_sentences", "unvalidated_sentences"}
 
 
 class _Row(NamedTuple):
@@ -84,3 +90,29 @@ def _rows(tsv: Path) -> Iterator[_Row]:
 
 def _is_audio(clip: Path) -> bool:
     return clip.suffix.lower() in AUDIO_SUFFIXES
+
+
+def find(folder: Path) -> Layout:
+    """The folder of the one locale, and its tables."""
+    locales = [root for root in inside(folder) if (root / "clips").is_dir()]
+    if not locales:
+        raise CorpusError(f"{folder}: no Common Voice locale in it (a folder 'clips' beside .tsv files)")
+    if len(locales) > 1:
+        names = listed([str(locale.relative_to(folder)) for locale in locales])
+        raise CorpusError(
+            f"{folder}: holds several Common Voice locales; name the folder of one with --source: {names}"
+        )
+    found = sorted({table.stem for table in visible(locales[0], "*.tsv")} - _OTHER_TABLES)
+    usual = [split for split in _USUAL if split in found]
+    return Layout(locales[0], found, usual or [split for split in found if split == "validated"] or found)
+
+
+def _archives(splits: Sequence[str], release: int) -> list[Archive]:
+    raise CorpusError(
+        "common-voice: Mozilla gives no link to download from; get cv-corpus-...-LOCALE.tar.gz with your own account "
+        "from https://datacollective.mozillafoundation.org and run `audio-lottery prepare common-voice --source "
+        "THAT_FILE`"
+    )
+
+
+CORPUS = CorpusKind("Common Voice, from your own download (Mozilla Data Collective)", read, find, _archives)

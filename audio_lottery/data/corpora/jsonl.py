@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from audio_lottery.data.audio import probe
 from audio_lottery.data.corpora._files import absolute, listed, numbered_lines, require_file
+from audio_lottery.data.corpora.record import CorpusKind
 from audio_lottery.data.manifest import HashFile, Utterance
 from audio_lottery.data.text.characters import show
 from audio_lottery.data.walk import visible
@@ -184,3 +185,6 @@ def _seconds(row: dict[str, Any], key: str, where: str) -> float | None:
         return float(value)
     hint = f"; at most {_LONGEST:g}" if number and value > _LONGEST else ""
     raise CorpusError(f"{where}: '{key}' must be a number of seconds, got {value!r:.80}{hint}")
+
+
+CORPUS = CorpusKind("check JSON-lines manifests with NeMo's field names", read)

@@ -1,14 +1,16 @@
 """LibriSpeech as OpenSLR 12 unpacks it: FLAC in ``<split>/<speaker>/<chapter>``, beside one ``.trans.txt`` file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from audio_lottery.data.audio import probe
 from audio_lottery.data.corpora._files import absolute, folders, listed, numbered_lines
+from audio_lottery.data.corpora.catalogue import LIBRISPEECH, Archive
+from audio_lottery.data.corpora.record import CorpusKind, Layout, inside, named_archives
 from audio_lottery.data.manifest import Utterance
-from audio_lottery.data.walk import visible
+from audio_lottery.data.walk import is_hidden, visible
 from audio_lottery.errors import CorpusError
 
 
@@ -58,3 +60,26 @@ def _read_chapter(chapter: Path, corpus: str) -> Iterator[Utterance]:
             raise CorpusError(f"{file}: FLAC file without a transcript in {transcript.name}")
         duration = probe(file).duration
         yield Utterance(name, str(file), 0.0, duration, texts[name], speaker, duration, corpus)
+
+
+def find(folder: Path) -> Layout:
+    """The folder of the splits, and those that have transcripts."""
+    for root in inside(folder):
+        found = [split.name for split in folders(root) if _has_transcripts(split)]
+        if found:
+            return Layout(root, found, found)
+    raise CorpusError(f"{folder}: no LibriSpeech splits in it (<split>/<speaker>/<chapter>/*.trans.txt)")
+
+
+def _has_transcripts(split: Path) -> bool:
+    return any(not is_hidden(file.relative_to(split)) for file in split.glob("*/*/*.trans.txt"))
+
+
+def _archives(splits: Sequence[str], release: int) -> list[Archive]:
+    if not splits:
+        sizes = listed([f"{split} ({archive.gigabytes:g} GB)" for split, archive in LIBRISPEECH.items()])
+        raise CorpusError(f"librispeech: say which splits to download with --split: {sizes}")
+    return named_archives(LIBRISPEECH, splits, "librispeech")
+
+
+CORPUS = CorpusKind("LibriSpeech (OpenSLR 12) and mini LibriSpeech (OpenSLR 31)", read, find, _archives)

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from audio_lottery.data.audio import AudioInfo, probe
 from audio_lottery.data.corpora._files import absolute, listed, numbered_lines
+from audio_lottery.data.corpora.catalogue import TEDLIUM, Archive
+from audio_lottery.data.corpora.record import CorpusKind, Layout, check_splits, inside
 from audio_lottery.data.manifest import Utterance
 from audio_lottery.data.text.steps import drop_markup, join_contractions
 from audio_lottery.data.walk import visible
@@ -21,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Segments are known to end up to this many seconds after their talk; they are cut there. More is a wrong talk.
 END_SLACK = 0.5
+
+SPLITS = ("train", "dev", "test", "legacy-train")
 
 _IGNORED = "ignore_time_segment_in_scoring"
 _GAP = "inter_segment_gap"
@@ -148,3 +152,32 @@ def _parse(line: str, where: str, talk: Path, info: AudioInfo, corpus: str) -> _
     identity = f"{name}-{round(start * 1000):08d}-{round(end * 1000):08d}"
     end = min(end, info.duration)
     return _Segment(channel, Utterance(identity, str(talk), start, end, clean_text(rest), speaker, end - start, corpus))
+
+
+def find(folder: Path) -> Layout:
+    """The folder of a release, and its splits."""
+    for root in inside(folder, depth=1):
+        found = [split for split in SPLITS if _has_split(root, split)]
+        if found:
+            return Layout(root, found, [split for split in found if split != "legacy-train"])
+    raise CorpusError(
+        f"{folder}: no TED-LIUM release in it (folders sph and stm under data, train, dev, test or legacy)"
+    )
+
+
+def _has_split(root: Path, split: str) -> bool:
+    try:
+        split_folder(root, split, "tedlium")
+    except CorpusError:
+        return False
+    return True
+
+
+def _archives(splits: Sequence[str], release: int) -> list[Archive]:
+    if release not in TEDLIUM:
+        raise CorpusError(f"tedlium: there is no release {release}; there are {listed(list(map(str, TEDLIUM)))}")
+    check_splits(SPLITS, splits, "tedlium")  # before the download, and not after
+    return [TEDLIUM[release]]
+
+
+CORPUS = CorpusKind("TED-LIUM releases 1 to 3 (OpenSLR 7, 19, 51)", read, find, _archives)

@@ -8,7 +8,8 @@ preparation, on every machine, divides alike.
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from tqdm import tqdm
 
 from audio_lottery.data.audio import AudioInfo, probe
 from audio_lottery.data.corpora._files import listed
-from audio_lottery.data.fetch.catalogue import DEMAND_TEST
-from audio_lottery.data.fetch.sources import Source
+from audio_lottery.data.corpora.catalogue import DEMAND, DEMAND_TEST, MUSAN, RIRS, Archive
+from audio_lottery.data.corpora.record import Downloads, named_archives
+from audio_lottery.data.fetch.sources import Keep, Source, everything
 from audio_lottery.data.noise.folders import part_of
 from audio_lottery.data.walk import visible
 from audio_lottery.errors import CorpusError, RunError, storage_error
@@ -26,13 +28,29 @@ from audio_lottery.storage import read_json, write_json
 _Plan = Iterator[tuple[Path, Path]]
 
 
-def keep_demand(name: str) -> bool:
-    """Channel 1 only: the sixteen microphones stand 5 to 22 cm apart and hear the same noise sixteen times."""
-    return name.rsplit("/", 1)[-1] == "ch01.wav"
+@dataclass(frozen=True)
+class NoiseKind:
+    """One corpus of noise or room impulse responses.
+
+    Attributes:
+        summary: for the help of ``audio-lottery prepare``.
+        tops: where its recordings go, each in a folder of the corpus's name.
+        plan: extracted folder → (recording, its place below the output folder), for those that are taken.
+        archives: (splits, release) → what to download.
+        keep: the members of an archive that are extracted.
+        named: whether single archives can be asked for.
+    """
+
+    summary: str
+    tops: tuple[str, ...]
+    plan: Callable[[Path], _Plan]
+    archives: Downloads
+    keep: Keep = everything
+    named: bool = False
 
 
 def place(corpus: str, sources: Iterable[Source], out: Path, force: bool) -> list[dict[str, Any]]:
-    """Check the recordings of ``musan``, ``demand`` or ``rirs`` and put each on its side.
+    """Check the recordings of a corpus of `NOISES` and put each on its side.
 
     What was extracted here is moved, one rename a file, so that a kill loses nothing and the next call goes on; what
     lies in a folder of the user is linked (or copied, to another file system) and stays.
@@ -49,7 +67,7 @@ def place(corpus: str, sources: Iterable[Source], out: Path, force: bool) -> lis
     origins = [source.origin for source in sources]
     marker = out / f".{corpus}.completed"
     before = _read(marker)
-    parts = [out / top / corpus for top in _TOPS[corpus]]
+    parts = [out / top / corpus for top in NOISES[corpus].tops]
     same = before.get("sources") == origins and before.get("root") == str(out)
     if same and not force and sum(1 for part in parts for _ in _audio(part)) == before["files"]:
         return list(before["parts"])
@@ -71,16 +89,8 @@ def place(corpus: str, sources: Iterable[Source], out: Path, force: bool) -> lis
     return summaries
 
 
-# Corpus → where its recordings go, each in a folder of its own name.
-_TOPS = {
-    "musan": ("noise/train", "noise/test", "speech"),
-    "demand": ("noise/train", "noise/test"),
-    "rirs": ("rirs/train", "rirs/test", "noise/train", "noise/test"),
-}
-
-
 def _place_source(corpus: str, source: Source, out: Path) -> None:
-    plan = list({"musan": _musan, "demand": _demand, "rirs": _rirs}[corpus](source.path))
+    plan = list(NOISES[corpus].plan(source.path))
     if not plan and not source.owned:
         raise CorpusError(f"{source.path}: no {corpus} recordings in it; name the folder that the archive unpacks to")
     for file, name in tqdm(plan, desc=f"checking {corpus}", unit="file", disable=None, leave=False):
@@ -114,11 +124,16 @@ def _musan(root: Path) -> _Plan:
             yield file, top / "musan" / (name.relative_to(kind) if kind == "speech" else name)
 
 
+def _keep_demand(name: str) -> bool:
+    """Channel 1 only: the sixteen microphones stand 5 to 22 cm apart and hear the same noise sixteen times."""
+    return name.rsplit("/", 1)[-1] == "ch01.wav"
+
+
 def _demand(root: Path) -> _Plan:
     """``<ENVIRONMENT>/ch01.wav``, by environment."""
     for file in _audio(root):
         environment = file.parent.name
-        if keep_demand(file.name) and re.fullmatch(r"[A-Z]{4,}", environment):
+        if _keep_demand(file.name) and re.fullmatch(r"[A-Z]{4,}", environment):
             part = "test" if environment in DEMAND_TEST else "train"
             yield file, Path("noise", part, "demand", environment, file.name)
 
@@ -149,6 +164,34 @@ def _real_rooms(root: Path) -> dict[str, str]:
             if "--room-id" in fields[:-1]:
                 rooms[fields[-1].rsplit("/", 1)[-1]] = fields[fields.index("--room-id") + 1]
     return rooms
+
+
+def _demand_archives(splits: Sequence[str], release: int) -> list[Archive]:
+    return named_archives(DEMAND, splits or list(DEMAND), "demand")
+
+
+NOISES: dict[str, NoiseKind] = {
+    "musan": NoiseKind(
+        "MUSAN noise, music and speech (OpenSLR 17)",
+        ("noise/train", "noise/test", "speech"),
+        _musan,
+        lambda splits, release: [MUSAN],
+    ),
+    "demand": NoiseKind(
+        "DEMAND noise at 16 kHz (Zenodo 1227121)",
+        ("noise/train", "noise/test"),
+        _demand,
+        _demand_archives,
+        keep=_keep_demand,
+        named=True,
+    ),
+    "rirs": NoiseKind(
+        "room impulse responses and noises (OpenSLR 28)",
+        ("rirs/train", "rirs/test", "noise/train", "noise/test"),
+        _rirs,
+        lambda splits, release: [RIRS],
+    ),
+}
 
 
 def _audio(folder: Path) -> Iterator[Path]:

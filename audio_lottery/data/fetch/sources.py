@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from audio_lottery.data.corpora._files import absolute
-from audio_lottery.data.fetch.catalogue import Archive, known_checksum
+from audio_lottery.data.corpora.catalogue import Archive, known_checksum
 from audio_lottery.data.fetch.download import download, verify
 from audio_lottery.data.fetch.extract import ENDINGS, Extracted, archive_stem, extract, read_marker
 from audio_lottery.errors import CorpusError

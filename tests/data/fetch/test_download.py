@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audio_lottery.data.fetch.catalogue import DEMAND, LIBRISPEECH, MUSAN, RIRS, TEDLIUM, known_checksum
+from audio_lottery.data.corpora.catalogue import DEMAND, LIBRISPEECH, MUSAN, RIRS, TEDLIUM, known_checksum
 from audio_lottery.data.fetch.download import download
 from audio_lottery.errors import CorpusError, StorageError
 from tests.data.fetch.server import serve

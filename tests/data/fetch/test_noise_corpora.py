@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from audio_lottery.data.corpora.catalogue import DEMAND, DEMAND_TEST
 from audio_lottery.data.fetch import noise as module
 from audio_lottery.data.fetch import prepare_corpus
-from audio_lottery.data.fetch.catalogue import DEMAND, DEMAND_TEST
 from audio_lottery.data.noise.folders import part_of
 from audio_lottery.errors import AudioError, CorpusError
 from tests.data.fetch.corpora import packed, write_wav

@@ -9,9 +9,11 @@ import pytest
 
 from audio_lottery.commands.prepare import main
 from audio_lottery.data.audio import read_audio
+from audio_lottery.data.corpora import CORPORA, catalogue
+from audio_lottery.data.corpora.catalogue import Archive
 from audio_lottery.data.corpora.prepared import load_prepared
-from audio_lottery.data.fetch import catalogue, prepare, prepare_corpus
-from audio_lottery.data.fetch.catalogue import Archive
+from audio_lottery.data.fetch import prepare_corpus
+from audio_lottery.data.fetch.noise import NOISES
 from audio_lottery.errors import AudioError, CorpusError
 from tests.data.fetch.corpora import common_voice, libri, packed, ted, write_wav
 from tests.data.fetch.server import serve
@@ -257,9 +259,9 @@ def test_the_table_that_is_printed(tmp_path: Path, out: Path, capsys: pytest.Cap
 
 
 def test_every_corpus_has_a_place_in_the_command(capsys: pytest.CaptureFixture) -> None:
-    for corpus in (*prepare.SPEECH, *prepare.NOISE, "jsonl", "mini", "hub"):
+    for corpus in (*CORPORA, *NOISES, "common-voice", "mini", "hub"):
         with pytest.raises(SystemExit) as caught:
-            main([corpus, "--help"])
+            main([corpus.replace("_", "-"), "--help"])
         assert caught.value.code == 0
     with pytest.raises(SystemExit):
         main(["hub", "x", "--split", "y", "--out", "z", "--column", "text"])
