@@ -4,12 +4,19 @@ import typing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from transformers import AutoConfig, AutoModelForCTC
 
 from audio_lottery import pruning
+from audio_lottery.cli import main as command_line
 from audio_lottery.config import ModelConfig, PruningConfig
+from audio_lottery.data import corpora
+from audio_lottery.data.corpora.record import CorpusKind, Layout
+from audio_lottery.data.manifest import Utterance
+from audio_lottery.errors import MaskError
 from audio_lottery.lottery import methods, rewind
 from audio_lottery.lottery.methods import Method
 from audio_lottery.lottery.rewind import Rewind
@@ -17,9 +24,15 @@ from audio_lottery.lottery.search import search
 from audio_lottery.models import load
 from audio_lottery.models.cnn_lstm import CnnLstm, CnnLstmConfig, CnnLstmForCTC
 from audio_lottery.models.load import family_of, load_folder
-from audio_lottery.pruning import Mask, ScoreKind
+from audio_lottery.pruning import FixedPattern, Mask, PatternKind, ScoreKind
+from audio_lottery.pruning.patterns import Blocks
+from audio_lottery.report.page import ExtraTable, read_group, write_page
+from audio_lottery.sparse.benchmark import BenchmarkSettings, compare_sparsities, runtime_names
+from audio_lottery.sparse.benchmark.contestants import RUNTIMES, Runtime
+from audio_lottery.sparse.benchmark.subject import wav2vec2_base
 from tests.lottery.test_backbones import TINY
 from tests.lottery.test_methods import mask, settings
+from tests.sparse.benchmark.conftest import TINY as TINY_WAV2VEC2
 
 
 def last_columns(weights, among=None, score_inputs=None):
@@ -28,6 +41,47 @@ def last_columns(weights, among=None, score_inputs=None):
         name: torch.arange(weight.numel(), dtype=torch.float32).reshape(weight.shape)
         for name, weight in weights.items()
     }
+
+
+@dataclass(frozen=True)
+class Checkerboard(FixedPattern):
+    """A pattern: every second weight, whatever the scores say."""
+
+    spec: str = "checkerboard"
+
+    @property
+    def density(self) -> float:
+        return 0.5
+
+    def kept(self, weights: int) -> int:
+        return -(-weights // 2)
+
+    def select(self, name, scores, among=None):
+        self.check(name, scores.shape)
+        return (torch.arange(scores.numel()) % 2 == 0).reshape(scores.shape)
+
+    def check(self, name, shape) -> None:
+        if not len(shape):
+            raise MaskError(f"'{name}' is one number")
+
+
+def squares(spec: str) -> Blocks | None:
+    """A pattern with a size: square:2 is block:2x2."""
+    word, _, size = spec.partition(":")
+    return Blocks(spec, int(size), int(size)) if word == "square" else None
+
+
+def read_folder(root: Path, split: str):
+    """A corpus: a folder a split, the transcript of every recording in its name."""
+    for file in sorted((root / split).glob("*.wav")):
+        seconds = soundfile.info(file).duration
+        text = file.stem.replace("_", " ")
+        yield Utterance(file.stem, str(file), 0.0, seconds, text, "nobody", seconds, f"named_files/{split}")
+
+
+def find_folder(folder: Path) -> Layout:
+    splits = sorted(path.name for path in folder.iterdir())
+    return Layout(folder, splits, splits)
 
 
 @dataclass(frozen=True)
@@ -104,6 +158,57 @@ def test_a_family_from_outside(tiny_corpus, tmp_path):
     folder = tmp_path / "run" / "round_02"
     assert family_of(folder) is Toy
     assert type(load_folder(folder).module) is ToyForCTC
+
+
+def test_a_pattern_from_outside(monkeypatch, tiny_corpus, tmp_path):
+    monkeypatch.setitem(
+        pruning.PATTERNS, "checkerboard", PatternKind("checkerboard", {"checkerboard": Checkerboard()}.get)
+    )
+    monkeypatch.setitem(pruning.PATTERNS, "square", PatternKind("square:SIZE", squares))
+    one_round = replace(PruningConfig(), targets=[0.5, 0.5], pattern="checkerboard")
+    search(settings(tiny_corpus, tmp_path / "run", one_round, model=TINY["cnn_lstm"]))
+    assert mask(tmp_path / "run", 1).density() == pytest.approx(0.5, abs=0.01)
+    linear = torch.nn.Linear(8, 8)
+    assert torch.equal(
+        pruning.prune(linear, 0.25, pattern="square:2")["weight"],
+        pruning.prune(linear, 0.25, pattern="block:2x2")["weight"],
+    )
+    with pytest.raises(MaskError, match=r"patterns are unstructured, .*checkerboard, square:SIZE"):
+        pruning.parse_pattern("squares")
+
+
+def test_a_corpus_from_outside(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(corpora.CORPORA, "named_files", CorpusKind("a toy", read_folder, find_folder))
+    (tmp_path / "corpus" / "dev").mkdir(parents=True)
+    for text in ("yes_no", "no"):
+        soundfile.write(tmp_path / "corpus" / "dev" / f"{text}.wav", np.zeros(16_000), 16_000)
+    assert corpora.read_corpus("named_files", tmp_path / "corpus", "dev")["text"] == ["no", "yes no"]
+    assert (
+        command_line(["prepare", "named-files", "--source", str(tmp_path / "corpus"), "--out", str(tmp_path / "out")])
+        == 0
+    )
+    assert "{corpus: prepared" in capsys.readouterr().out
+
+
+def test_a_contestant_from_outside():
+    plain = Runtime("plain", "float32", (), lambda model, inputs, threads, folder: model, any_length=True)
+    quick = BenchmarkSettings((0.5,), (0.0,), ("unstructured",), ("plain",), repeats=1, threads=1, rest=0.0)
+    RUNTIMES.append(plain)
+    try:
+        assert runtime_names()[-2:] == ("plain", "audio_lottery")
+        outcome = compare_sparsities(wav2vec2_base(0, **TINY_WAV2VEC2), quick)
+    finally:
+        RUNTIMES.remove(plain)
+    assert "plain" in {row["runtime"] for row in outcome.rows}
+
+
+def test_a_table_on_the_report_from_outside(tiny_corpus, tmp_path):
+    search(settings(tiny_corpus, tmp_path / "run", PruningConfig(), model=TINY["cnn_lstm"]))
+    table = ExtraTable("Moods <of> layers", ["layer", "mood"], [["conv", "& fine"]])
+    write_page([read_group("toy", [tmp_path / "run"])], tmp_path / "page.html", extras=[table])
+    page = (tmp_path / "page.html").read_text()
+    assert "Moods &lt;of&gt; layers" in page
+    assert "&amp; fine" in page
 
 
 @pytest.mark.parametrize(

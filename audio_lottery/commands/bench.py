@@ -13,7 +13,6 @@ from audio_lottery.config import ModelConfig
 from audio_lottery.models.load import load_trained
 from audio_lottery.report.inference import format_comparison, format_macs, format_profile
 from audio_lottery.sparse.benchmark import (
-    RUNTIME_NAMES,
     BenchmarkSettings,
     Subject,
     available_cores,
@@ -22,6 +21,7 @@ from audio_lottery.sparse.benchmark import (
     noise,
     profile_modules,
     profile_ours,
+    runtime_names,
 )
 from audio_lottery.sparse.benchmark.interleaved import torch_threads
 from audio_lottery.sparse.benchmark.own import PRECISIONS, accelerated
@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser, seconds: list[float]) -> None:
     cores = min(2, available_cores())
     parser.add_argument("--threads", type=int, default=cores, help=f"of every contestant (default: {cores})")
     parser.add_argument(
-        "--runtimes", nargs="+", metavar="NAME", default=[], help=f"of {', '.join(RUNTIME_NAMES)} (default: all)"
+        "--runtimes", nargs="+", metavar="NAME", default=[], help=f"of {', '.join(runtime_names())} (default: all)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the audio and of the order of turns (default: 0)")
     parser.add_argument("--profile", action="store_true", help="also: where the time goes, and multiply-adds")

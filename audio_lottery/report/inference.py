@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.report.columns import format_columns
 from audio_lottery.report.style import COLOURS, FORMATS, MARKERS, project_style, save_figure
-from audio_lottery.sparse.benchmark import PATTERNS, RUNTIME_NAMES, BreakEven, Macs, Outcome
+from audio_lottery.sparse.benchmark import PATTERNS, BreakEven, Macs, Outcome, runtime_names
 from audio_lottery.sparse.benchmark.compare import TimingRow
 from audio_lottery.sparse.benchmark.settings import DENSE
 
@@ -230,7 +230,7 @@ def _draw_line(axes: Axes, name: str, rows: Sequence[TimingRow]) -> None:
         medians,
         yerr=spread,
         label=name,
-        color=COLOURS[3 + place] if ours else COLOURS[RUNTIME_NAMES.index(first["runtime"])],
+        color=COLOURS[3 + place] if ours else COLOURS[runtime_names().index(first["runtime"]) % len(COLOURS)],
         linestyle=_DASHES[first["precision"]],
         linewidth=1.9 if ours else 1.2,
         marker=MARKERS[place] if ours else None,

@@ -9,12 +9,11 @@ from audio_lottery.sparse.benchmark.break_even import BreakEven, break_even
 from audio_lottery.sparse.benchmark.compare import Outcome, compare_model, compare_sparsities
 from audio_lottery.sparse.benchmark.macs import Macs, count_macs
 from audio_lottery.sparse.benchmark.profile import profile_modules, profile_ours
-from audio_lottery.sparse.benchmark.settings import PATTERNS, RUNTIME_NAMES, BenchmarkSettings, available_cores
+from audio_lottery.sparse.benchmark.settings import PATTERNS, BenchmarkSettings, available_cores, runtime_names
 from audio_lottery.sparse.benchmark.subject import Subject, noise, wav2vec2_base
 
 __all__ = [
     "PATTERNS",
-    "RUNTIME_NAMES",
     "BenchmarkSettings",
     "BreakEven",
     "Macs",
@@ -28,5 +27,6 @@ __all__ = [
     "noise",
     "profile_modules",
     "profile_ours",
+    "runtime_names",
     "wav2vec2_base",
 ]

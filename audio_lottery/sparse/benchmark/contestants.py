@@ -33,7 +33,7 @@ class Runtime:
     """A dense runtime at one precision.
 
     Attributes:
-        name: torch, onnxruntime or openvino.
+        name: as ``--runtimes`` takes it; several precisions share one.
         precision: float32, bfloat16 or int8.
         packages: what must be installed.
         build: see the module's description.
@@ -113,7 +113,7 @@ def openvino_bfloat16(model: Logits, inputs: Tensor, threads: int, folder: Path)
     return _openvino(model, inputs, threads, "bf16")
 
 
-RUNTIMES = (
+RUNTIMES = [
     Runtime("torch", "float32", (), torch_float32, any_length=True),
     Runtime("torch", "bfloat16", (), torch_bfloat16, any_length=True),
     Runtime("torch", "int8", (), torch_int8, any_length=True),
@@ -121,7 +121,8 @@ RUNTIMES = (
     Runtime("onnxruntime", "int8", ("onnxruntime", "onnx", "onnxscript"), onnx_int8),
     Runtime("openvino", "float32", ("openvino",), openvino_float32),
     Runtime("openvino", "bfloat16", ("openvino",), openvino_bfloat16),
-)
+]
+"""The dense contestants, in the order of the tables."""
 
 
 def _export(model: Logits, inputs: Tensor, folder: Path) -> Path:

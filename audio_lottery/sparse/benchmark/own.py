@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from audio_lottery import pruning
-from audio_lottery.sparse.benchmark.settings import PATTERNS
+from audio_lottery.sparse.benchmark.settings import OWN, PATTERNS
 
-NAME = "audio_lottery"
+NAME = OWN
 PRECISIONS = ("float32", "bfloat16")
 
 

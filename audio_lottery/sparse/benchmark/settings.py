@@ -5,12 +5,20 @@ import os
 from dataclasses import dataclass
 
 from audio_lottery.errors import ConfigError
+from audio_lottery.sparse.benchmark.contestants import RUNTIMES
 
 # As the tables write them → as `pruning.parse_pattern` reads them.
 PATTERNS = {"unstructured": "unstructured", "16x1": "block:16x1", "16x2": "block:16x2", "1x4": "block:1x4"}
-RUNTIME_NAMES = ("torch", "onnxruntime", "openvino", "audio_lottery")
+OWN = "audio_lottery"
+"""The name of our runtime in tables."""
+
 DENSE = "dense"
 AS_PRUNED = "as pruned"
+
+
+def runtime_names() -> tuple[str, ...]:
+    """The runtimes of `RUNTIMES`, each once, and ours."""
+    return (*dict.fromkeys(runtime.name for runtime in RUNTIMES), OWN)
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,7 @@ class BenchmarkSettings:
         seconds: lengths of the audio.
         sparsities: shares of the prunable weights that are zero, in [0, 1).
         patterns: what is pruned as a whole; keys of `PATTERNS`.
-        runtimes: of `RUNTIME_NAMES`; empty for all.
+        runtimes: of `runtime_names`; empty for all.
         repeats: timed calls of every contestant.
         threads: of every contestant.
         seed: of weights, audio and the order of turns.
@@ -52,7 +60,7 @@ class BenchmarkSettings:
                 raise ConfigError(f"--sparsities {sparsity:g}: shares of zero weights are expected, 0 or more, below 1")
         for flag, names, known in (
             ("--patterns", self.patterns, tuple(PATTERNS)),
-            ("--runtimes", self.runtimes, RUNTIME_NAMES),
+            ("--runtimes", self.runtimes, runtime_names()),
         ):
             for name in names:
                 if name not in known:

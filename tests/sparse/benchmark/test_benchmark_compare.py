@@ -18,7 +18,7 @@ from audio_lottery.sparse.benchmark import (
 )
 from audio_lottery.sparse.benchmark.agreement import compare
 from audio_lottery.sparse.benchmark.contestants import RUNTIMES, Runtime, plain
-from audio_lottery.sparse.benchmark.settings import RUNTIME_NAMES
+from audio_lottery.sparse.benchmark.settings import runtime_names
 from audio_lottery.sparse.benchmark.subject import wav2vec2_base
 from tests.models.families import tiny_config
 from tests.sparse.benchmark.conftest import TINY, broken
@@ -37,7 +37,7 @@ def test_every_runtime_of_the_issue_is_a_contestant() -> None:
         ("openvino", "float32"),
         ("openvino", "bfloat16"),
     ]
-    assert {runtime.name for runtime in RUNTIMES} | {own.NAME} == set(RUNTIME_NAMES)
+    assert {runtime.name for runtime in RUNTIMES} | {own.NAME} == set(runtime_names())
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: f"{runtime.name}-{runtime.precision}")
