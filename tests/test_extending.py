@@ -165,14 +165,15 @@ def test_a_pattern_from_outside(monkeypatch, tiny_corpus, tmp_path):
         pruning.PATTERNS, "checkerboard", PatternKind("checkerboard", {"checkerboard": Checkerboard()}.get)
     )
     monkeypatch.setitem(pruning.PATTERNS, "square", PatternKind("square:SIZE", squares))
-    one_round = replace(PruningConfig(), targets=[0.5, 0.5], pattern="checkerboard")
-    search(settings(tiny_corpus, tmp_path / "run", one_round, model=TINY["cnn_lstm"]))
-    assert mask(tmp_path / "run", 1).density() == pytest.approx(0.5, abs=0.01)
-    linear = torch.nn.Linear(8, 8)
-    assert torch.equal(
-        pruning.prune(linear, 0.25, pattern="square:2")["weight"],
-        pruning.prune(linear, 0.25, pattern="block:2x2")["weight"],
-    )
+    model = torch.nn.Linear(8, 8)
+    mask = pruning.prune(model, 0.5, pattern="checkerboard")
+    assert torch.equal(pruning.random_like(mask, 1, "checkerboard")["weight"], mask["weight"])
+    with pytest.raises(MaskError, match=r"pattern 'checkerboard' has density 0\.5 and 0\.3 was asked"):
+        pruning.prune(model, 0.3, pattern="checkerboard")
+    square = replace(PruningConfig(), pattern="square:2")
+    search(settings(tiny_corpus, tmp_path / "run", square, model=TINY["cnn_lstm"]))
+    for name, tensor in Mask.load(tmp_path / "run" / "round_02" / "mask.safetensors").items():
+        pruning.parse_pattern("block:2x2").whole(name, tensor)
     with pytest.raises(MaskError, match=r"patterns are unstructured, .*checkerboard, square:SIZE"):
         pruning.parse_pattern("squares")
 
