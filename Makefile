@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Errors only: pip warns of how this machine is set up, which says nothing about the package. And pip would compile every file
 # of every package; Python compiles what is imported when it is imported.
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --no-compile
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Some machines tell Python to keep no compiled files; then each of the many processes here would compile torch again.
 export PYTHONDONTWRITEBYTECODE :=
