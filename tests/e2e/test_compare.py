@@ -11,6 +11,7 @@ import time
 import pytest
 import yaml
 
+from audio_lottery.cli import main
 from tests.conftest import tiny_settings
 from tests.e2e.conftest import ROOT, environment, execute
 
@@ -36,7 +37,7 @@ def grid(tiny_corpus, tmp_path):
     return path
 
 
-def test_a_comparison_that_was_killed_runs_what_is_missing_and_is_read(grid, tmp_path):
+def test_a_comparison_that_was_killed_runs_what_is_missing_and_is_read(grid, tmp_path, capsys):
     command = [sys.executable, str(ROOT / "recipes" / "compare_inits.py"), str(grid)]
     out = tmp_path / "out"
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -72,8 +73,8 @@ def test_a_comparison_that_was_killed_runs_what_is_missing_and_is_read(grid, tmp
     assert (out / "comparison.svg").stat().st_size > 10_000
     assert (out / "overlap.png").exists()
 
-    again = execute([*command, "--table-only"])
-    assert again.returncode == 0, again.stderr
-    other = execute([*command, "--set", "training.max_steps=3"])
-    assert other.returncode == 2
-    assert "belongs to a run with other settings: training.max_steps" in other.stderr
+    before = (out / "comparison.json").read_bytes()
+    assert main(["compare", str(grid), "--table-only"]) == 0
+    assert (out / "comparison.json").read_bytes() == before
+    assert main(["compare", str(grid), "--set", "training.max_steps=3"]) == 2
+    assert "belongs to a run with other settings: training.max_steps" in capsys.readouterr().err
