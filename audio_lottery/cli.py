@@ -17,6 +17,7 @@ _VERBS = {
     "score": ("WER of a file of hypotheses against a file of references", "score"),
     "select": ("choose winning, best and extreme tickets of a run on dev", "select"),
     "report": ("one page of a run, or of several side by side, to open in a browser", "report"),
+    "publish": ("put a ticket onto the Hub: checked, with a model card, private by default", "publish"),
     "tune-decoder": ("fit the weights of a language model on dev", "tune_decoder"),
     "compress": ("write a sparse model as a small file", "compress"),
     "bench": ("speed of a sparse model beside dense runtimes", "bench"),

@@ -22,6 +22,7 @@ FLOORS = [
     {"training"},
     {"lottery"},
     {"report"},
+    {"publish"},
     {"commands"},
     {"cli"},
 ]
