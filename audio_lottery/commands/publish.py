@@ -53,7 +53,6 @@ def publish(options: argparse.Namespace) -> None:
     """Publish as the parsed options say."""
     from audio_lottery.errors import ConfigError
     from audio_lottery.publish.hub import Hub, check_repo, require_token
-    from audio_lottery.publish.names import choose_round
 
     check_repo(options.repo)
     if options.sample < 0:
@@ -62,6 +61,7 @@ def publish(options: argparse.Namespace) -> None:
 
     from audio_lottery.publish.checks import check_round
     from audio_lottery.publish.folder import Target, assemble
+    from audio_lottery.publish.names import choose_round
     from audio_lottery.publish.upload import MAIN, Place, upload
     from audio_lottery.settings import read_config
 
