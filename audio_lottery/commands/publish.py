@@ -60,18 +60,19 @@ def publish(options: argparse.Namespace) -> None:
     token = None if options.dry_run else require_token()  # before anything else: nothing is written without one
 
     from audio_lottery.publish.checks import check_round
-    from audio_lottery.publish.folder import Target, assemble
-    from audio_lottery.publish.names import choose_round
-    from audio_lottery.publish.upload import MAIN, Place, upload
+    from audio_lottery.publish.folder import assemble
+    from audio_lottery.publish.names import MAIN, Target, check_branch, choose_round
+    from audio_lottery.publish.upload import Place, upload
     from audio_lottery.settings import read_config
 
     chosen = choose_round(options.run_dir, options.round)
     branch = MAIN if options.branch is None else options.branch or f"round-{chosen.number:02d}"
+    check_branch(branch)
     place = None if token is None else Place(Hub(options.repo, token), branch, options.private)
     head = None if place is None else place.look()
     config = read_config(options.run_dir / "config.yaml")
     checked = check_round(chosen, config, options.sample)
-    target = Target(options.repo, options.licence, "" if head is None else head.card)
+    target = Target(options.repo, branch, options.licence, "" if head is None else head.card)
     folder = assemble(chosen, config, checked, target)
     print(format_upload(folder, options.repo, branch, options.private))
     if place is None:

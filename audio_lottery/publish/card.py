@@ -12,7 +12,7 @@ from audio_lottery import __version__
 from audio_lottery.config import RunConfig
 from audio_lottery.publish.checks import Remeasured
 from audio_lottery.publish.metadata import base_model
-from audio_lottery.publish.names import CURVE_FILE, MASK_FILE, Chosen
+from audio_lottery.publish.names import CURVE_FILE, MAIN, MASK_FILE, Chosen, Target
 from audio_lottery.publish.places import public_settings, without_places
 from audio_lottery.publish.terms import terms_of
 from audio_lottery.report.columns import duration, percent, percent_interval
@@ -28,7 +28,7 @@ def render_card(
     chosen: Chosen,
     config: RunConfig,
     *,
-    repo: str,
+    target: Target,
     trained_on: Sequence[str],
     sizes: dict[str, int],
     remeasured: Remeasured | None,
@@ -40,7 +40,7 @@ def render_card(
     Args:
         chosen: the round.
         config: of its run.
-        repo: user/name.
+        target: where it goes.
         trained_on: corpora of θ and of the search.
         sizes: file name → bytes, of weights and mask.
         remeasured: the sample that was recognised again; None where it was left out.
@@ -56,8 +56,9 @@ def render_card(
         _environment()
         .get_template("card.md.j2")
         .render(
-            repo=repo,
-            title=repo.partition("/")[2],
+            repo=target.repo,
+            title=target.repo.partition("/")[2],
+            revision="" if target.branch == MAIN else target.branch,
             round=number,
             metrics=metrics,
             density=plain_number(metrics["remaining_percent"]),

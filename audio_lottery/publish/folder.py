@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from audio_lottery.publish.names import (
     SETTINGS_FILE,
     TICKET_FILE,
     Chosen,
+    Target,
 )
 from audio_lottery.publish.places import public_settings, without_places
 from audio_lottery.publish.terms import corpora_of
@@ -37,21 +37,6 @@ SCHEMA = 1
 
 # What a round's folder holds for the search and nobody else.
 _NOT_PUBLISHED = ("metrics.json", "hypotheses/", MOVEMENT_FILE)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What was asked for.
-
-    Attributes:
-        repo: user/name.
-        licence: as the Hub spells it; None takes what the corpora allow.
-        old_card: the card that the repository has; empty where there is none.
-    """
-
-    repo: str
-    licence: str | None = None
-    old_card: str = ""
 
 
 def assemble(chosen: Chosen, config: RunConfig, checked: CheckedRound, target: Target) -> Path:
@@ -137,7 +122,7 @@ def _card(chosen: Chosen, config: RunConfig, checked: CheckedRound, target: Targ
     body = render_card(
         chosen,
         config,
-        repo=target.repo,
+        target=target,
         trained_on=corpora,
         sizes={name: (folder / name).stat().st_size for name in (MODEL_FILE, SPARSE_FILE, MASK_FILE)},
         remeasured=checked.remeasured,

@@ -22,6 +22,9 @@ CARD_FILE = "README.md"
 CURVE_FILE = "curve.png"
 """The picture in the card."""
 
+MAIN = "main"
+"""The branch that is loaded where none is named."""
+
 CHOICES = ("best", "extreme", "winning")
 """Words for a round: lowest dev WER; sparsest that matches the dense model; lowest dev WER of those that match."""
 
@@ -47,6 +50,31 @@ class Chosen:
     def marks(self) -> list[str]:
         """What it is called: dense, winning, best, extreme."""
         return self.group.marks(self.number)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a ticket goes, and what is there.
+
+    Attributes:
+        repo: user/name.
+        branch: of the repository.
+        licence: as the Hub spells it; None takes what the corpora allow.
+        old_card: the card that the branch has; empty where there is none.
+    """
+
+    repo: str
+    branch: str = MAIN
+    licence: str | None = None
+    old_card: str = ""
+
+
+def check_branch(branch: str) -> None:
+    """Raises:
+    ConfigError: ``branch`` cannot be the name of one.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", branch):
+        raise ConfigError(f"--branch {branch}: letters, digits, '.', '_' and '-' only, the first a letter or digit")
 
 
 def choose_round(run_dir: Path, word: str) -> Chosen:

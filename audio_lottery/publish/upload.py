@@ -12,9 +12,8 @@ from audio_lottery.lottery.run_folder import MODEL_FILE
 from audio_lottery.publish.folder import published_files
 from audio_lottery.publish.hub import Head, Hub
 from audio_lottery.publish.load import load_ticket
+from audio_lottery.publish.names import MAIN
 from audio_lottery.storage import file_sha256
-
-MAIN = "main"
 
 
 @dataclass(frozen=True)

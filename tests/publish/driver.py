@@ -1,4 +1,4 @@
-"""Run in a process of its own by test_publish_hub.py, for the Hub's address is read at import: many commands, one import.
+"""Run by test_publish_hub.py in a process of its own, for the Hub's address is read at import: many commands in one.
 
 Arguments: run folder, folder for results. Prints nothing; writes results.json and what it loaded.
 """
@@ -104,8 +104,8 @@ def load() -> dict:
 
     from audio_lottery.config import ModelConfig
     from audio_lottery.models.load import load_backbone
-    from audio_lottery.publish import load_ticket
     from audio_lottery.pruning import check, enforce
+    from audio_lottery.publish import load_ticket
 
     ticket = load_ticket(REPO, revision="round-02")
     plain = Wav2Vec2ForCTC.from_pretrained(REPO, revision="round-02")
@@ -143,7 +143,10 @@ def searched() -> dict:
     from audio_lottery.settings import read_config
 
     config = replace(
-        read_config(RUN / "config.yaml"), run_dir=str(OUT / "again"), model=ModelConfig(init=REPO), search=SearchConfig(0)
+        read_config(RUN / "config.yaml"),
+        run_dir=str(OUT / "again"),
+        model=ModelConfig(init=REPO),
+        search=SearchConfig(0),
     )
     return {"rounds": len(search(config))}
 
@@ -170,7 +173,9 @@ edit_card("A word below.")
 results |= {
     "edited card": publish("--round", "1", "--sample", "0"),
     "branch": publish("--round", "2", "--branch", "--sample", "0"),
-    "broken": publish("--round", "2", "--sample", "0", faults=[{"match": "/commit/", "times": 99, "status": 500} | NOW]),
+    "broken": publish(
+        "--round", "2", "--sample", "0", faults=[{"match": "/commit/", "times": 99, "status": 500} | NOW]
+    ),
     "wait an hour": publish(
         "--round",
         "2",

@@ -10,8 +10,8 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-from audio_lottery.publish.merge import BEGIN, END
 from audio_lottery.pruning import Mask
+from audio_lottery.publish.merge import BEGIN, END
 from tests.e2e.conftest import environment, execute
 from tests.model_hub import State, model_hub
 
