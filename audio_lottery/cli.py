@@ -18,6 +18,7 @@ _VERBS = {
     "select": ("choose winning, best and extreme tickets of a run on dev", "select"),
     "compare": ("searches side by side: initialisations, methods or families, over seeds", "compare"),
     "report": ("one page of a run, or of several side by side, to open in a browser", "report"),
+    "publish": ("put a ticket onto the Hub: checked, with a model card, private by default", "publish"),
     "tune-decoder": ("fit the weights of a language model on dev", "tune_decoder"),
     "compress": ("write a sparse model as a small file", "compress"),
     "bench": ("speed of a sparse model beside dense runtimes", "bench"),

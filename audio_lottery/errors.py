@@ -49,6 +49,10 @@ class RunError(AudioLotteryError):
     """A run folder that belongs to another run, or is damaged."""
 
 
+class HubError(AudioLotteryError):
+    """The Hub refused, did not answer, or does not hold what was sent to it."""
+
+
 class StorageError(AudioLotteryError):
     """A file that could not be written: disk full, quota, permissions."""
 

@@ -137,6 +137,21 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         RunError: the file cannot be read, or one of its values means nothing to this version.
     """
+    config, unknown = _read(path)
+    return flat_settings(config) | {name: Unknown(value) for name, value in unknown.items()}
+
+
+def read_config(path: Path) -> RunConfig:
+    """The settings in a ``config.yaml``, without those that the present version does not have.
+
+    Raises:
+        RunError: as `read_settings`.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """The settings of a file, and those of them that are not known by dotted name."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -150,10 +165,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     known = _known(document, RunConfig, "", unknown)
     parser = make_parser()
     try:
-        config = to_config(parser, parser.parse_object(known))
+        return to_config(parser, parser.parse_object(known)), unknown
     except (ArgumentError, ConfigError) as error:
         raise RunError(f"{path} has a value that this version cannot read: {error}") from error
-    return flat_settings(config) | {name: Unknown(value) for name, value in unknown.items()}
 
 
 def flat_settings(config: RunConfig) -> dict[str, Any]:

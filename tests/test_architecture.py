@@ -22,7 +22,7 @@ FLOORS = [
     {"training"},
     {"lottery"},
     {"report"},
-    {"grid"},
+    {"grid", "publish"},
     {"commands"},
     {"cli"},
 ]
