@@ -16,6 +16,7 @@ _VERBS = {
     "evaluate": ("WER of any CTC model under test conditions", "evaluate"),
     "score": ("WER of a file of hypotheses against a file of references", "score"),
     "select": ("choose winning, best and extreme tickets of a run on dev", "select"),
+    "compare": ("searches side by side: initialisations, methods or families, over seeds", "compare"),
     "report": ("one page of a run, or of several side by side, to open in a browser", "report"),
     "publish": ("put a ticket onto the Hub: checked, with a model card, private by default", "publish"),
     "tune-decoder": ("fit the weights of a language model on dev", "tune_decoder"),

@@ -21,9 +21,15 @@ from audio_lottery.storage import write_bytes
 
 # Settings that change neither masks nor WER of the rounds that exist: a run may be continued with other values.
 # Of all others, a new one must have a default that means what was done before there was the setting.
-MAY_CHANGE = {"run_dir", "num_processes", "log_with", "data.num_workers", "search.rounds", "search.keep"} | {
-    f"{section}.{name}" for section in ("training", "theta.training") for name in ("save_every", "log_every")
-}
+MAY_CHANGE = {
+    "run_dir",
+    "num_processes",
+    "log_with",
+    "data.num_workers",
+    "search.rounds",
+    "search.keep",
+    "search.theta_only",
+} | {f"{section}.{name}" for section in ("training", "theta.training") for name in ("save_every", "log_every")}
 
 
 class _ConfigFile(ActionConfigFile):

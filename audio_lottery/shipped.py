@@ -10,8 +10,8 @@ from typing import Literal
 
 from audio_lottery.errors import ConfigError
 
-Kind = Literal["config", "suite"]
-"""Settings for ``--config``, or test conditions for ``--suites``."""
+Kind = Literal["config", "suite", "grid"]
+"""Settings for ``--config``, test conditions for ``--suites``, or a comparison for ``audio-lottery compare``."""
 
 
 def folder(kind: Kind) -> Path:

@@ -22,7 +22,7 @@ FLOORS = [
     {"training"},
     {"lottery"},
     {"report"},
-    {"publish"},
+    {"grid", "publish"},
     {"commands"},
     {"cli"},
 ]

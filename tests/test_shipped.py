@@ -19,7 +19,7 @@ def empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["config", "suite"])
+@pytest.mark.parametrize("kind", ["config", "suite", "grid"])
 def test_every_file_has_a_name_and_a_summary(kind):
     files = {shipped.find(kind, name) for name in shipped.names(kind)}
     assert files == set((RECIPES / f"{kind}s").rglob("*.y*ml"))

@@ -1,4 +1,4 @@
-"""``audio-lottery recipes``: the configs and suites that come with the package, to look at and to copy."""
+"""``audio-lottery recipes``: the configs, suites and comparisons that come with the package, to look at and to copy."""
 
 import argparse
 from pathlib import Path
@@ -12,6 +12,7 @@ _KINDS: tuple[shipped.Kind, ...] = get_args(shipped.Kind)
 _HOW = {
     "config": "configs, for `audio-lottery search --config NAME`; methods/* go on top of another: "
     "--config w2v2_mini --config methods/imp",
+    "grid": "comparisons, for `audio-lottery compare NAME`",
     "suite": "suites, for `audio-lottery evaluate MODEL --suites NAME`",
 }
 
@@ -20,10 +21,10 @@ def main(arguments: list[str]) -> None:
     """List the recipes, or print or copy one of them."""
     parser = argparse.ArgumentParser(
         prog="audio-lottery recipes",
-        description="Configs and suites that come with the package. Without a NAME: list them. With a NAME: print the "
-        "file, or copy it to --out for editing.",
+        description="Configs, suites and comparisons that come with the package. Without a NAME: list them. With a "
+        "NAME: print the file, or copy it to --out for editing.",
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="of a config or a suite, e.g. w2v2_mini")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of a config, a suite or a comparison, e.g. w2v2_mini")
     parser.add_argument("--out", type=Path, metavar="FILE", help="copy to this file, which must be new")
     options = parser.parse_args(arguments)
     if options.name is None:

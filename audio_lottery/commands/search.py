@@ -41,7 +41,9 @@ def run_search(config: RunConfig) -> None:
             logger.info("%s", round_line(rows, rounds))
 
     rows = search(config, on_round=report)
-    if PartialState().is_main_process:
+    if PartialState().is_main_process and config.search.theta_only:
+        print(f"θ: {folder.theta}")
+    elif PartialState().is_main_process:
         print(format_table(rows))
         print(f"\ntable:  {run_dir / 'summary.csv'}\nplot:   {run_dir / 'curve.png'} and {run_dir / 'curve.svg'}")
         there = sorted(path.parent.name for path in run_dir.glob(f"round_*/{MODEL_FILE}"))

@@ -5,6 +5,7 @@ A run is described by one `RunConfig`: nested dataclasses whose help texts are t
 """
 
 from audio_lottery.config.check import validate
+from audio_lottery.config.grid import ArmConfig, GridConfig
 from audio_lottery.config.learning import (
     ModelConfig,
     PruningConfig,
@@ -25,11 +26,13 @@ from audio_lottery.config.speech import (
 )
 
 __all__ = [
+    "ArmConfig",
     "AugmentConfig",
     "CorpusConfig",
     "DataConfig",
     "DecoderConfig",
     "EvaluationConfig",
+    "GridConfig",
     "ModelConfig",
     "PruningConfig",
     "RuleConfig",

@@ -111,6 +111,10 @@ def _augment_problems(section: str, augment: AugmentConfig) -> list[str]:
 
 def _training_problems(config: RunConfig) -> list[str]:
     checks = [
+        (
+            not config.search.theta_only or bool(config.theta.train),
+            "search.theta_only: theta.train names no corpus, so there is no θ to train",
+        ),
         (config.search.rounds >= 0, f"search.rounds is {config.search.rounds}; it must be 0 or more"),
         (bool(config.data.train), "data.train names no corpus"),
         (bool(config.data.dev), "data.dev names no corpus; the best model of a round is chosen there"),

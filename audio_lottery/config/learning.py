@@ -197,7 +197,9 @@ class SearchConfig:
         keep: models of finished rounds that stay on disk: all; best (the dense round 0, the best on dev so far, and
             those that later rounds are made from); or masks (only those that later rounds are made from). Masks,
             metrics, transcripts and θ always stay; no mask or WER depends on it.
+        theta_only: stop after θ, which other searches may start from (model.init: RUN/theta).
     """
 
     rounds: int = 5
     keep: Literal["all", "best", "masks"] = "all"
+    theta_only: bool = False

@@ -35,13 +35,16 @@ def search(config: RunConfig, on_round: Callable[[list[RoundRow], Path], None] |
         on_round: called on the main process after every round with the rows so far and the run folder (report).
 
     Returns:
-        One row per round.
+        One row per round; none with ``search.theta_only``.
 
     Raises:
         AudioLotteryError: see the classes in `audio_lottery.errors`; nothing half-written is left.
     """
     run = prepare_run(config)
     make_theta(run)
+    if config.search.theta_only:
+        run.accelerator.end_training()
+        return []
     if run.accelerator.is_main_process and not is_sealed(run.folder.round(0)):
         run.method.rehearse(config.search.rounds)
     run.accelerator.wait_for_everyone()

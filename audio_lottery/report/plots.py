@@ -101,8 +101,8 @@ def _draw(lines: Sequence[Curve], title: str) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for index, curve in enumerate(lines):
-        _draw_curve(axes, curve, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
-    _remaining_axis(axes, [x for curve in lines for x in curve.remaining])
+        draw_curve(axes, curve, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+    remaining_axis(axes, [x for curve in lines for x in curve.remaining])
     axes.margins(y=0.08)
     axes.set_ylabel("WER on test (%)")
     axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
@@ -113,11 +113,12 @@ def _draw(lines: Sequence[Curve], title: str) -> Figure:
         # Below the axes, beside the name of x: inside, it would cover a curve sooner or later.
         place = {"loc": "upper right", "bbox_to_anchor": (1.0, -0.075), "borderaxespad": 0.0}
         axes.legend(handles=[dashes], **place, frameon=False, fontsize=9, labelcolor=_GREY)
-    _label_ends(figure, axes, lines)
+    label_ends(figure, axes, lines)
     return figure
 
 
-def _draw_curve(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
+def draw_curve(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
+    """A curve with its band, and the level of its dense model."""
     if curve.dense is not None:
         # Only as far as the curve: beyond its end stands its name.
         ends = curve.remaining[0], curve.remaining[-1]
@@ -138,7 +139,7 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
     )
 
 
-def _remaining_axis(axes: Axes, remaining: Sequence[float]) -> None:
+def remaining_axis(axes: Axes, remaining: Sequence[float]) -> None:
     """A logarithmic axis that falls to the right, ticked where rounds are."""
     low, high = min(remaining), max(remaining)
     pad = max((high / low) ** 0.03, 1.02)
@@ -163,7 +164,7 @@ def _tick_places(places: Sequence[float]) -> list[float]:
     return kept
 
 
-def _label_ends(figure: Figure, axes: Axes, lines: Sequence[Curve]) -> None:
+def label_ends(figure: Figure, axes: Axes, lines: Sequence[Curve]) -> None:
     """Write each curve's name beside its last point, pushed apart where curves end close together."""
     points_per_pixel = 72 / figure.dpi
     figure.draw_without_rendering()

@@ -1,5 +1,7 @@
 """Each mistake: one clear line on stderr, exit status 2, nothing half-written."""
 
+import contextlib
+import io
 import json
 import resource
 import subprocess
@@ -10,6 +12,7 @@ import pytest
 import soundfile
 import yaml
 
+from audio_lottery.cli import run_recipe
 from tests.conftest import tiny_settings, write_jsonl_corpus
 from tests.e2e.conftest import RECIPE, environment
 
@@ -37,6 +40,20 @@ def error_line(result: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.fixture
+def here(monkeypatch):
+    """The recipe in this process: most mistakes are told within a second, and starting a process takes ten."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", [str(RECIPE), *arguments])
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = run_recipe(RECIPE.parent / "configs" / "w2v2_mini.yaml")
+        return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     root = tmp_path / "corpus"
     for name, count in (("train", 8), ("dev", 3), ("test", 3)):
@@ -56,10 +73,10 @@ def test_missing_corpus_folder(tmp_path, recipe):
     assert not list((tmp_path / "run").glob("data*"))
 
 
-def test_truncated_audio_stops_the_run_with_its_id(tmp_path, corpus, recipe):
+def test_truncated_audio_stops_the_run_with_its_id(tmp_path, corpus, here):
     audio = corpus / "train-003.flac"
     audio.write_bytes(audio.read_bytes()[: audio.stat().st_size // 2])
-    line = error_line(recipe("--config", str(settings_file(tmp_path, corpus))))
+    line = error_line(here("--config", str(settings_file(tmp_path, corpus))))
     assert "train-003" in line
 
 
@@ -70,20 +87,20 @@ def test_truncated_audio_reads_the_same_from_a_worker_process(tmp_path, corpus, 
     assert "train-003" in line
 
 
-def test_characters_outside_the_vocabulary_are_listed(tmp_path, corpus, recipe):
+def test_characters_outside_the_vocabulary_are_listed(tmp_path, corpus, here):
     edit_rows(corpus / "train.jsonl", lambda rows: rows[2].update(text="café 42"))
-    line = error_line(recipe("--config", str(settings_file(tmp_path, corpus))))
+    line = error_line(here("--config", str(settings_file(tmp_path, corpus))))
     for expected in ("é", "4", "2", "train-002", "--model.characters"):
         assert expected in line
 
 
-def test_out_of_vocabulary_drop_counts_them(tmp_path, corpus, recipe):
+def test_out_of_vocabulary_drop_counts_them(tmp_path, corpus, here):
     edit_rows(corpus / "train.jsonl", lambda rows: rows[2].update(text="café 42"))
     edit_rows(corpus / "train.jsonl", lambda rows: rows[3].update(text=""))
     edit_rows(corpus / "train.jsonl", lambda rows: rows[4].update(text="one two " * 40))
     edit_rows(corpus / "test.jsonl", lambda rows: rows[0].update(text=""))
     edit_rows(corpus / "test.jsonl", lambda rows: rows[1].update(text="one two " * 40))
-    result = recipe(
+    result = here(
         "--config", str(settings_file(tmp_path, corpus, data__out_of_vocabulary="drop")), "--search.rounds", "0"
     )
     assert result.returncode == 0, result.stderr
@@ -98,15 +115,15 @@ def test_out_of_vocabulary_drop_counts_them(tmp_path, corpus, recipe):
     assert metrics["test"]["clean"]["empty_references"] == 1
 
 
-def test_no_speech_left_after_filtering(tmp_path, corpus, recipe):
-    line = error_line(recipe("--config", str(settings_file(tmp_path, corpus, data__max_seconds=0.2))))
+def test_no_speech_left_after_filtering(tmp_path, corpus, here):
+    line = error_line(here("--config", str(settings_file(tmp_path, corpus, data__max_seconds=0.2))))
     assert "no speech is left" in line
     assert "longer than 0.2 s" in line
 
 
-def test_zero_length_segment(tmp_path, corpus, recipe):
+def test_zero_length_segment(tmp_path, corpus, here):
     edit_rows(corpus / "train.jsonl", lambda rows: rows[1].update(duration=0))
-    assert "train.jsonl:2" in error_line(recipe("--config", str(settings_file(tmp_path, corpus))))
+    assert "train.jsonl:2" in error_line(here("--config", str(settings_file(tmp_path, corpus))))
 
 
 @pytest.mark.parametrize(
@@ -120,23 +137,23 @@ def test_zero_length_segment(tmp_path, corpus, recipe):
         (["--pruning.include", "[nothing_like_it]"], "matches no prunable weight"),
     ],
 )
-def test_settings(tmp_path, corpus, recipe, arguments, expected):
-    assert expected in error_line(recipe("--config", str(settings_file(tmp_path, corpus)), *arguments))
+def test_settings(tmp_path, corpus, here, arguments, expected):
+    assert expected in error_line(here("--config", str(settings_file(tmp_path, corpus)), *arguments))
 
 
-def test_a_run_folder_of_other_settings(tmp_path, corpus, recipe):
+def test_a_run_folder_of_other_settings(tmp_path, corpus, here):
     path = settings_file(tmp_path, corpus)
-    assert recipe("--config", str(path), "--search.rounds", "0").returncode == 0
-    line = error_line(recipe("--config", str(path), "--seed", "6", "--pruning.rate", "0.5"))
+    assert here("--config", str(path), "--search.rounds", "0").returncode == 0
+    line = error_line(here("--config", str(path), "--seed", "6", "--pruning.rate", "0.5"))
     assert "seed (5 there, 6 now)" in line
     assert "pruning.rate (0.2 there, 0.5 now)" in line
-    assert recipe("--config", str(path), "--search.rounds", "1").returncode == 0, "more rounds may be added"
+    assert here("--config", str(path), "--search.rounds", "1").returncode == 0, "more rounds may be added"
 
 
-def test_a_folder_that_is_no_run(tmp_path, corpus, recipe):
+def test_a_folder_that_is_no_run(tmp_path, corpus, here):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("precious")
-    assert "is not a run folder" in error_line(recipe("--config", str(settings_file(tmp_path, corpus))))
+    assert "is not a run folder" in error_line(here("--config", str(settings_file(tmp_path, corpus))))
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 
@@ -170,7 +187,8 @@ def test_disk_full_while_saving(tmp_path, corpus):
 
 def test_command_line(command_line, tmp_path):
     assert error_line(command_line("frobnicate")).endswith(
-        "there are search, plan, recipes, evaluate, score, select, report, tune-decoder, compress, bench, prepare"
+        "there are search, plan, recipes, evaluate, score, select, compare, report, tune-decoder, compress, bench, "
+        "prepare"
     )
     assert "evaluate" in command_line("--help").stdout
     assert command_line().returncode == 2
@@ -178,7 +196,7 @@ def test_command_line(command_line, tmp_path):
     assert "none" in line
 
 
-def test_shorten_compressed_sphere(tmp_path, recipe):
+def test_shorten_compressed_sphere(tmp_path, here):
     root = tmp_path / "TEDLIUM"
     for split in ("train", "dev", "test"):
         for kind in ("sph", "stm"):
@@ -192,14 +210,14 @@ def test_shorten_compressed_sphere(tmp_path, recipe):
     settings = tiny_settings(root, tmp_path / "run") | {"theta": {}}
     settings["data"].update(splits)
     path.write_text(yaml.safe_dump(settings))
-    line = error_line(recipe("--config", str(path)))
+    line = error_line(here("--config", str(path)))
     assert "shorten" in line
     assert "talk.sph" in line
 
 
-def test_audio_of_another_rate_is_resampled(tmp_path, corpus, recipe):
+def test_audio_of_another_rate_is_resampled(tmp_path, corpus, here):
     audio = corpus / "test-000.flac"
     samples, _ = soundfile.read(audio)
     soundfile.write(audio, samples[: len(samples) // 2], 8_000)
-    result = recipe("--config", str(settings_file(tmp_path, corpus)), "--search.rounds", "0")
+    result = here("--config", str(settings_file(tmp_path, corpus)), "--search.rounds", "0")
     assert result.returncode == 0, result.stderr

@@ -124,12 +124,12 @@ def test_the_same_command_again_returns_what_is_there(finished, recipe):
     assert {p: p.stat().st_mtime_ns for p in finished.glob("*/model.safetensors")} == before
 
 
-def test_killed_at_five_random_moments_ends_as_if_uninterrupted(finished, tiny_corpus, tmp_path):
+def test_killed_at_random_moments_ends_as_if_uninterrupted(finished, tiny_corpus, tmp_path):
     config = write_settings(tiny_corpus, tmp_path / "run", tmp_path / "config.yaml")
     command = [sys.executable, str(RECIPE), "--config", str(config)]
     rng = random.Random()  # moments differ from run to run: any of them must do
     kills, moments = 0, []
-    while kills < 5:
+    while kills < 3:  # a start takes ten seconds
         process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         # wait until this start has written something, so that kills fall into stages and not into imports
         appeared, deadline = count_files(tmp_path / "run"), time.monotonic() + 60

@@ -193,8 +193,8 @@ def select(
     for number in numbers:
         rounds = [run.rounds[number] for run in runs]
         dense = [] if number == 0 else [run.rounds[0] for run in runs]
-        dev = _measure([r.dev for r in rounds], [r.dev for r in dense], resamples, seed)
-        test = _measure([r.test for r in rounds], [r.test for r in dense], resamples, seed)
+        dev = measure([r.dev for r in rounds], [r.dev for r in dense], resamples, seed)
+        test = measure([r.test for r in rounds], [r.test for r in dense], resamples, seed)
         reason = "" if dev.difference is None else why_not(dev.difference, dev.over_seeds, margin)
         remaining = aggregate([r.remaining_percent for r in rounds]).mean
         masks = tuple(r.mask_sha256 for r in rounds)
@@ -224,7 +224,18 @@ def why_not(difference: Difference, over_seeds: Aggregate | None, margin: float)
     return ", ".join(reasons)
 
 
-def _measure(counts: list[ErrorCounts], dense: list[ErrorCounts], resamples: int, seed: int) -> SetResult:
+def measure(counts: list[ErrorCounts], dense: list[ErrorCounts], resamples: int, seed: int) -> SetResult:
+    """WER over the seeds, and against another system on the same utterances, seed by seed.
+
+    Args:
+        counts: of every seed.
+        dense: of what it is compared with, in the same order of seeds; empty for no comparison.
+        resamples: bootstrap resamples.
+        seed: of the resamples.
+
+    Raises:
+        TextError: the two do not hold the same utterances and references.
+    """
     rates = [one.wer for one in counts]
     interval = wer_interval(counts[0], resamples=resamples, seed=seed) if len(counts) == 1 else None
     if not dense:

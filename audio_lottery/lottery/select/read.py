@@ -16,7 +16,8 @@ from audio_lottery.storage import is_sealed, read_json, removal_reason
 logger = logging.getLogger(__name__)
 
 # Settings that may differ between two seeds of one configuration.
-_PER_SEED = MAY_CHANGE | {"seed"}
+# Controls of a ticket have the ticket of their own seed.
+_PER_SEED = MAY_CHANGE | {"seed", "pruning.ticket"}
 
 
 @dataclass(frozen=True, slots=True)

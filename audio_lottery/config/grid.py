@@ -1,0 +1,51 @@
+"""Many searches side by side: arms, seeds, and what they share."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class ArmConfig:
+    """One curve of a comparison: what differs from the others.
+
+    Args:
+        configs: settings on top of the grid's, files or names of configs that come with the package.
+        settings: settings on top of those, as in a config file.
+        pretrain: the theta section of a config; the model is trained on it once, with the first seed, and the result is
+            model.init of every seed. None: the arm starts from the model that its settings name.
+        tickets_of: an arm that is searched first; pruning.ticket is its run of the same seed. For controls.
+        label: what the table and the picture call the arm; its name by default.
+    """
+
+    configs: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    pretrain: dict[str, Any] | None = None
+    tickets_of: str | None = None
+    label: str | None = None
+
+
+@dataclass
+class GridConfig:
+    """A comparison: one search for every arm and seed.
+
+    Args:
+        out: folder of the comparison; every search has a folder below it.
+        configs: settings of all searches, files or names of configs that come with the package; later ones win.
+        settings: settings of all searches on top of those, as in a config file.
+        seeds: of every arm.
+        arms: name of the arm → what differs; the first is what the others are compared with.
+        parallel: searches side by side.
+        launcher: where searches run: local (processes here), ray (tasks of a Ray cluster) or slurm (jobs, by submitit).
+        accelerate: arguments of ``accelerate launch`` for every search; empty: plain Python.
+        slurm: parameters of submitit's executor, e.g. partition, gpus_per_node, time; with launcher slurm.
+    """
+
+    arms: dict[str, ArmConfig]
+    out: str = "runs/compare"
+    configs: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    parallel: int = 1
+    launcher: str = "local"
+    accelerate: list[str] = field(default_factory=list)
+    slurm: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,206 @@
+"""What a comparison found: WER of every arm at every density, and its difference to the first arm's."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audio_lottery.errors import ConfigError
+from audio_lottery.evaluation.compare import Aggregate
+from audio_lottery.lottery.select import SearchedRun, SetResult, measure, read_run
+from audio_lottery.report.columns import percent, percent_interval
+from audio_lottery.report.page import ExtraTable, RunGroup
+from audio_lottery.storage import write_bytes, write_json
+
+# Two rounds are at the same density where their remaining weights, in points, differ by less.
+_SAME_DENSITY = 0.5
+
+_COLUMNS = ("arm", "seed", "round", "remaining_percent", "suite", "wer", "wer_low", "wer_high", "mask_sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One arm at one density on one suite.
+
+    Attributes:
+        arm: its label.
+        round: its round.
+        remaining_percent: mean over the seeds.
+        result: WER over the seeds; its difference is to the first arm at the same density.
+        verdict: ``better``, ``worse`` or ``not resolved``: than the first arm; empty for it, and where it has no round
+            at this density.
+    """
+
+    arm: str
+    round: int
+    remaining_percent: float
+    result: SetResult
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON values; rates are fractions."""
+        return {
+            "arm": self.arm,
+            "round": self.round,
+            "remaining_percent": self.remaining_percent,
+            "verdict": self.verdict,
+            **self.result.to_dict(),
+        }
+
+
+def compare_arms(groups: Sequence[RunGroup], suite: str, *, resamples: int = 1000, seed: int = 0) -> list[Point]:
+    """Every arm at every density on one suite, against the first arm.
+
+    Differences are paired: the same utterances, seed by seed. An arm is called better or worse only where neither
+    interval holds zero, over utterances (paired bootstrap) and, with several seeds, over seeds (paired t).
+
+    Args:
+        groups: one per arm, with the same seeds in the same order.
+        suite: of the tests.
+        resamples: bootstrap resamples.
+        seed: of the resamples.
+
+    Raises:
+        ConfigError: arms with different seeds.
+        RunError: a run lacks its transcripts or the suite.
+        TextError: transcripts are damaged, or arms were tested on different utterances.
+    """
+    runs = {group.name: [read_run(run.folder.path, suite) for run in group.runs] for group in groups}
+    first = runs[groups[0].name]
+    for name, others in runs.items():
+        if [run.seed for run in others] != [run.seed for run in first]:
+            raise ConfigError(f"'{name}' has other seeds than '{groups[0].name}', so they cannot be paired")
+    points = []
+    for name, own in runs.items():
+        for number in sorted(set.intersection(*(set(run.rounds) for run in own))):
+            counts = [run.rounds[number].test for run in own]
+            remaining = sum(run.rounds[number].remaining_percent for run in own) / len(own)
+            match = None if own is first else _at(first, remaining)
+            base = [] if match is None else [run.rounds[match].test for run in first]
+            result = measure(counts, base, resamples, seed)
+            points.append(Point(name, number, remaining, result, _verdict(result)))
+    return points
+
+
+def _at(runs: Sequence[SearchedRun], remaining: float) -> int | None:
+    """The round that every run has and that is at this density."""
+    for number in sorted(set.intersection(*(set(run.rounds) for run in runs))):
+        if all(abs(run.rounds[number].remaining_percent - remaining) < _SAME_DENSITY for run in runs):
+            return number
+    return None
+
+
+def _verdict(result: SetResult) -> str:
+    if result.difference is None:
+        return ""
+    intervals = [result.difference_bounds]
+    if result.over_seeds is not None and result.wer.n > 1:
+        intervals.append(result.over_seeds.interval)
+    if any(bounds is None for bounds in intervals):
+        return "not resolved"
+    if all(bounds[1] < 0 for bounds in intervals if bounds):
+        return "better"
+    if all(bounds[0] > 0 for bounds in intervals if bounds):
+        return "worse"
+    return "not resolved"
+
+
+def difference_table(points: Sequence[Point], suite: str) -> ExtraTable:
+    """A row per density; for every arm its WER with interval, for all but the first also the difference to it."""
+    arms = list(dict.fromkeys(point.arm for point in points))
+    header = ["RW %", f"{arms[0]}: WER %"]
+    for arm in arms[1:]:
+        header += [f"{arm}: WER %", f"{arm} - {arms[0]}, points"]
+    places: list[float] = []
+    for remaining in sorted((point.remaining_percent for point in points), reverse=True):
+        if not places or places[-1] - remaining >= _SAME_DENSITY:
+            places.append(remaining)
+    body = []
+    for place in places:
+        cells = [f"{place:.2f}"]
+        for arm in arms:
+            point = next((p for p in points if p.arm == arm and abs(p.remaining_percent - place) < _SAME_DENSITY), None)
+            cells.append("-" if point is None else _wer(point.result))
+            if arm != arms[0]:
+                cells.append("-" if point is None else _difference(point))
+        body.append(cells)
+    seeds = max(point.result.wer.n for point in points)
+    over = f"mean of {seeds} seeds, 95 % interval over seeds" if seeds > 1 else "95 % interval over utterances"
+    note = (
+        f"Suite {suite}. WER: {over}. Differences: paired, 95 % interval over utterances"
+        + (" and, after the bar, over seeds" if seeds > 1 else "")
+        + "; better or worse only where none holds zero."
+    )
+    return ExtraTable(f"{', '.join(arms[1:]) or arms[0]} beside {arms[0]}", header, body, note)
+
+
+def markdown(table: ExtraTable) -> str:
+    """The table as Markdown."""
+    rows = [table.header, ["---:"] * len(table.header), *table.body]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([*lines, "", table.note, ""])
+
+
+def write_rows(groups: Sequence[RunGroup], path: Path) -> None:
+    """Every measured WER as CSV: one row per arm, seed, round and suite; rates are fractions.
+
+    Raises:
+        StorageError: the file could not be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for group in groups:
+        for run in group.runs:
+            for number, metrics in sorted(run.rounds.items()):
+                for suite, result in {"dev": metrics["dev"], **metrics["test"]}.items():
+                    low, high = result["wer_interval"] or ("", "")
+                    writer.writerow(
+                        dict(
+                            zip(
+                                _COLUMNS,
+                                (
+                                    group.name,
+                                    metrics["seed"],
+                                    number,
+                                    metrics["remaining_percent"],
+                                    suite,
+                                    result["wer"],
+                                    low,
+                                    high,
+                                    metrics["mask_sha256"],
+                                ),
+                                strict=True,
+                            )
+                        )
+                    )
+    write_bytes(path, text.getvalue().encode())
+
+
+def write_points(points: dict[str, list[Point]], path: Path) -> None:
+    """Suite → points as JSON.
+
+    Raises:
+        StorageError: the file could not be written.
+    """
+    write_json(path, {suite: [point.to_dict() for point in found] for suite, found in points.items()})
+
+
+def _wer(result: SetResult) -> str:
+    bounds = "" if result.bounds is None else f" {percent_interval(result.bounds)}"
+    return percent(result.wer.mean) + bounds
+
+
+def _difference(point: Point) -> str:
+    found = point.result
+    if found.difference is None:
+        return "-"
+    text = percent(found.difference.difference, sign=True)
+    if found.difference_bounds is not None:
+        text += f" {percent_interval(found.difference_bounds, sign=True)}"
+    over: Aggregate | None = found.over_seeds
+    if over is not None and over.interval is not None:
+        text += f" | {percent_interval(over.interval, sign=True)}"
+    return f"{text} {point.verdict}"

@@ -1,0 +1,80 @@
+"""A comparison as users run it: real searches, killed in the middle, continued, read."""
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from audio_lottery.cli import main
+from tests.conftest import tiny_settings
+from tests.e2e.conftest import ROOT, environment, execute
+
+SEEDS = (1, 2)
+
+
+@pytest.fixture
+def grid(tiny_corpus, tmp_path):
+    """A random start, and one that was trained on the same toy corpus first, in a file."""
+    settings = tiny_settings(tiny_corpus, tmp_path / "unused")
+    del settings["run_dir"], settings["seed"]
+    theta = {"train": settings["data"]["train"], "dev": settings["data"]["dev"]}
+    settings |= {"theta": {"train": [], "dev": [], "training": settings["training"]}, "search": {"rounds": 1}}
+    document = {
+        "out": str(tmp_path / "out"),
+        "seeds": list(SEEDS),
+        "parallel": 2,
+        "settings": settings,
+        "arms": {"theta0": {"label": "θ0"}, "theta_toy": {"label": "θ <toy>", "pretrain": theta}},
+    }
+    path = tmp_path / "grid.yaml"
+    path.write_text(yaml.safe_dump(document, allow_unicode=True))
+    return path
+
+
+def test_a_comparison_that_was_killed_runs_what_is_missing_and_is_read(grid, tmp_path, capsys):
+    command = [sys.executable, str(ROOT / "recipes" / "compare_inits.py"), str(grid)]
+    out = tmp_path / "out"
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 240
+    while not (out / "theta0-seed1" / "summary.csv").exists():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = (out / "theta0-seed1" / "round_00" / "done").stat().st_mtime_ns
+
+    result = execute(command)
+    assert result.returncode == 0, result.stderr
+    assert (out / "theta0-seed1" / "round_00" / "done").stat().st_mtime_ns == finished
+    assert "θ <toy> - θ0, points" in result.stdout
+    rows = list(csv.DictReader((out / "comparison.csv").open(encoding="utf-8")))
+    assert {(row["arm"], row["seed"], row["round"]) for row in rows} == {
+        (arm, str(seed), str(number)) for arm in ("θ0", "θ <toy>") for seed in SEEDS for number in (0, 1)
+    }
+    points = json.loads((out / "comparison.json").read_text())["clean"]
+    for point in points:
+        own = [
+            float(row["wer"])
+            for row in rows
+            if (row["arm"], row["suite"], row["round"]) == (point["arm"], "clean", str(point["round"]))
+        ]
+        assert point["wer"]["mean"] == pytest.approx(sum(own) / len(own))
+        assert (point["verdict"] == "") == (point["arm"] == "θ0")
+    page = (out / "comparison.html").read_text(encoding="utf-8")
+    assert "θ &lt;toy&gt;" in page
+    assert not re.search(r"<toy>", page)
+    assert (out / "comparison.svg").stat().st_size > 10_000
+    assert (out / "overlap.png").exists()
+
+    before = (out / "comparison.json").read_bytes()
+    assert main(["compare", str(grid), "--table-only"]) == 0
+    assert (out / "comparison.json").read_bytes() == before
+    assert main(["compare", str(grid), "--set", "training.max_steps=3"]) == 2
+    assert "belongs to a run with other settings: training.max_steps" in capsys.readouterr().err

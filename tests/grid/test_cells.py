@@ -1,0 +1,113 @@
+"""From a grid to its cells: names, order, what is shared, and what is wrong."""
+
+import pytest
+
+from audio_lottery import shipped
+from audio_lottery.commands.compare import parse_grid
+from audio_lottery.config import ArmConfig, GridConfig
+from audio_lottery.errors import ConfigError
+from audio_lottery.grid.cells import plan_cells
+from audio_lottery.grid.launch import command
+
+THETA = {"train": [{"corpus": "mini-libri", "split": "train-clean"}], "dev": [{"corpus": "mini-libri", "split": "dev"}]}
+
+
+def grid(**changes) -> GridConfig:
+    fields = {"arms": {"a": ArmConfig()}, "out": "runs/g", "configs": ["conformer_mini"], "seeds": [1, 2]}
+    return GridConfig(**{**fields, **changes})
+
+
+def test_an_arm_has_a_search_for_every_seed_and_one_theta():
+    cells = plan_cells(grid(arms={"zero": ArmConfig(), "libri": ArmConfig(pretrain=THETA)}, settings={"seed": 9}))
+    assert [cell.name for cell in cells] == ["zero-seed1", "zero-seed2", "libri-theta", "libri-seed1", "libri-seed2"]
+    theta, first = cells[2], cells[3]
+    assert theta.is_theta
+    assert theta.config.theta.train[0].corpus == "mini-libri"
+    assert theta.config.theta.training.learning_rate == 3e-3, "the config's own training of θ"
+    assert first.needs == ("libri-theta",)
+    assert first.config.model.init == "runs/g/libri-theta/theta"
+    assert first.config.theta.train == ()
+    assert [cell.config.seed for cell in cells] == [1, 2, 1, 1, 2]
+    assert first.config.run_dir == "runs/g/libri-seed1"
+
+
+def test_settings_win_in_the_order_grid_arm():
+    arms = {"a": ArmConfig(settings={"training": {"max_steps": 3}}), "b": ArmConfig()}
+    first, _, other, _ = plan_cells(grid(arms=arms, settings={"training": {"max_steps": 2}, "search": {"rounds": 1}}))
+    assert (first.config.training.max_steps, other.config.training.max_steps) == (3, 2)
+    assert first.config.search.rounds == other.config.search.rounds == 1
+
+
+def test_tickets_of_an_arm_come_after_it_seed_by_seed():
+    arms = {
+        "random": ArmConfig(tickets_of="imp", settings={"pruning": {"control": "random_layers"}}),
+        "imp": ArmConfig(),
+    }
+    cells = plan_cells(grid(arms=arms))
+    assert [cell.name for cell in cells] == ["imp-seed1", "imp-seed2", "random-seed1", "random-seed2"]
+    assert cells[3].needs == ("imp-seed2",)
+    assert cells[3].config.pruning.ticket == "runs/g/imp-seed2"
+
+
+def test_a_search_is_a_process_of_its_own_or_an_accelerate_job():
+    plain, several = grid(), grid(accelerate=["--num_processes", "2"])
+    cell = plan_cells(plain)[0]
+    assert command(plain, cell)[1:4] == ["-m", "audio_lottery.cli", "search"]
+    assert command(several, cell)[1:5] == ["-m", "accelerate.commands.launch", "--num_processes", "2"]
+    assert command(several, cell)[5:8] == ["-m", "audio_lottery.cli", "search"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"arms": {}}, "needs arms"),
+        ({"seeds": []}, "seeds: at least one"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"arms": {"a/b": ArmConfig()}}, "arm 'a/b': letters"),
+        ({"arms": {"..": ArmConfig(), "a--b": ArmConfig()}}, "arm 'a--b': letters"),
+        ({"arms": {"a": ArmConfig(tickets_of="b")}}, "arm 'a': tickets_of names 'b'; arms are a"),
+        ({"arms": {"a": ArmConfig(tickets_of="b"), "b": ArmConfig(tickets_of="a")}}, "wait for each other"),
+        ({"settings": {"training": {"max_stepz": 3}}}, "arm 'a': settings: .*max_stepz"),
+        ({"configs": ["conformer_mimi"]}, "arm 'a': .*conformer_mini"),
+        ({"arms": {"a": ArmConfig(pretrain={})}}, "arm 'a': search.theta_only: theta.train names no corpus"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        plan_cells(grid(**({"settings": {"theta": {"train": [], "dev": []}}} | changes)))
+
+
+@pytest.mark.parametrize("name", shipped.names("grid"))
+def test_every_shipped_grid_plans(name):
+    planned, table_only = parse_grid([name])
+    cells = plan_cells(planned)
+    assert not table_only
+    assert len({cell.config.run_dir for cell in cells}) == len(cells) > 3
+
+
+def test_the_command_line_wins():
+    options = "--out here --seeds 7 --parallel 4 --launcher ray --table-only"
+    settings = "--set training.max_steps=5 --set data.root=/x"
+    planned, table_only = parse_grid(["compare_mini", *options.split(), *settings.split()])
+    assert (planned.out, planned.seeds, planned.parallel, planned.launcher) == ("here", [7], 4, "ray")
+    assert table_only
+    assert {cell.config.data.root for cell in plan_cells(planned)} == {"/x"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "'nowhere': no such file, and no grid of the package has that name"),
+        (["compare_mini", "--set", "x"], "--set x: KEY=VALUE is expected"),
+        (["compare_mini", "--seeds", "one"], "comparison: .*seeds"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense(words, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_grid(words)
+
+
+def test_an_unknown_key_of_a_grid(tmp_path):
+    (tmp_path / "g.yaml").write_text("arms: {a: {}}\nseedz: [1]\n")
+    with pytest.raises(ConfigError, match=r"comparison: .*seedz"):
+        parse_grid([str(tmp_path / "g.yaml")])
