@@ -1,6 +1,6 @@
 """A Hub on this machine's loopback that can be written to: what huggingface_hub's client asks for, and its faults.
 
-Control routes, for other processes: ``POST /_fault`` makes requests fail, ``GET /_state`` says what is there.
+Control routes, for clients in other processes: ``POST /_fault`` makes requests fail, ``GET /_state`` tells all.
 """
 
 import base64

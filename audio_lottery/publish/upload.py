@@ -71,7 +71,9 @@ def upload(place: Place, folder: Path, head: Head | None, message: str) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         now = hub.head(place.branch, Path(scratch))
     if now is None:
-        raise HubError(f"{hub.repo} has no branch {place.branch} although it was made; run the same command again")
+        raise HubError(
+            f"{hub.repo} has no branch {place.branch} although it was made, or the token may not see it; check --repo"
+        )
     if now.card != ("" if head is None else head.card):
         raise HubError(f"the card of {hub.repo} has changed since it was read; run the same command again")
     names = list(published_files(folder))

@@ -1,4 +1,4 @@
-"""Run by test_publish_hub.py in a process of its own, for the Hub's address is read at import: many commands in one.
+"""Run by test_publish_hub.py in its own process, as the Hub's address is read at import: many commands at once.
 
 Arguments: run folder, folder for results. Prints nothing; writes results.json and what it loaded.
 """
