@@ -108,3 +108,9 @@ def test_no_function_has_many_parameters(path):
             count = len([name for name in names if name not in ("self", "cls")])
             limit = LONG_SIGNATURES.get(node.name, 8)
             assert count <= limit, f"{node.name} has {count} parameters"
+
+
+def test_test_files_have_different_names():
+    """pytest imports them by their base names: of two that are alike, it runs one and calls the other an error."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
