@@ -5,14 +5,14 @@ Control routes, for clients in other processes: ``POST /_fault`` makes requests 
 
 import base64
 import hashlib
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
+
+from tests.http_server import Handler, serving
 
 
 @dataclass
@@ -62,21 +62,7 @@ def model_hub(token: str) -> Iterator[tuple[str, State]]:
     """Serve an empty Hub; yields its address and what happens in it."""
     state = State(token)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_HEAD(self) -> None:
-            self.answer()
-
-        def do_GET(self) -> None:
-            self.answer()
-
-        def do_POST(self) -> None:
-            self.answer()
-
-        def do_PUT(self) -> None:
-            self.answer()
-
+    class Hub(Handler):
         def answer(self) -> None:
             path = unquote(self.path.partition("?")[0])
             request = f"{self.command} {path}"
@@ -182,36 +168,11 @@ def model_hub(token: str) -> Iterator[tuple[str, State]]:
             headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": oid}
             return self.send(200, headers, content)
 
-        def body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding") == "chunked":
-                parts = []
-                while size := int(self.rfile.readline(), 16):
-                    parts.append(self.rfile.read(size))
-                    self.rfile.readline()
-                self.rfile.readline()
-                return b"".join(parts)
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-
         def json(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
             self.send(status, {"Content-Type": "application/json"} | (headers or {}), json.dumps(value).encode())
 
-        def send(self, status: int, headers: dict[str, str], content: bytes) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        address = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Hub) as address:
         yield address, state
-        server.shutdown()
 
 
 def commits(state: State) -> dict[str, int]:

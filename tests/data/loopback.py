@@ -1,15 +1,15 @@
 """A Hub on this machine's loopback that serves one dataset repository, as huggingface_hub and datasets ask for it."""
 
 import hashlib
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
+
+from tests.http_server import Handler, serving
 
 REPOSITORY = "someone/speech"
 GATED = "someone/gated"
@@ -30,19 +30,9 @@ def dataset_server(folder: Path) -> Iterator[tuple[str, Log]]:
     """Serve ``folder`` as `REPOSITORY` at one commit; `GATED` is gated and all else does not exist."""
     log = Log()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_HEAD(self) -> None:
-            self.answer()
-
-        def do_GET(self) -> None:
-            self.answer()
-
-        def do_POST(self) -> None:
-            self.answer(self.rfile.read(int(self.headers["Content-Length"])))
-
-        def answer(self, posted: bytes = b"") -> None:
+    class Hub(Handler):
+        def answer(self) -> None:
+            posted = self.body()
             path = unquote(self.path.partition("?")[0])
             log.paths.append(f"{self.command} {path}")
             files, api = f"/datasets/{REPOSITORY}/resolve/", f"/api/datasets/{REPOSITORY}"
@@ -86,24 +76,8 @@ def dataset_server(folder: Path) -> Iterator[tuple[str, Log]]:
         def send_json(self, value: Any) -> None:
             self.send(200, {"Content-Type": "application/json"}, json.dumps(value).encode())
 
-        def send(self, status: int, headers: dict[str, str], content: bytes = b"") -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                try:
-                    self.wfile.write(content)
-                except (BrokenPipeError, ConnectionResetError):
-                    self.close_connection = True  # the client had what it wanted
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", log
-        server.shutdown()
+    with serving(Hub) as address:
+        yield address, log
 
 
 def listing(folder: Path) -> list[dict[str, Any]]:

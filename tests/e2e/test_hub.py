@@ -1,8 +1,6 @@
 """A Hub id as the rewind point, served by a Hub on this machine's loopback."""
 
 import hashlib
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from audio_lottery.config import ModelConfig
 from audio_lottery.models.load import load_backbone
 from tests.conftest import TINY_MODEL, tiny_settings
 from tests.e2e.conftest import environment
+from tests.http_server import Handler, serving
 
 REPO = "someone/tiny-wav2vec2"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -27,39 +26,19 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
     load_backbone(ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), seed=8).save(folder)
     asked: list[str] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(body=False)
-
-        def do_GET(self) -> None:
-            self.answer(body=True)
-
-        def answer(self, body: bool) -> None:
+    class Hub(Handler):
+        def answer(self) -> None:
             asked.append(self.path)
             prefix = f"/{REPO}/resolve/"
             file = folder / self.path.removeprefix(prefix).split("/", 1)[-1]
             if not self.path.startswith(prefix) or not file.is_file():
-                self.send_response(404)
-                self.send_header("X-Error-Code", "EntryNotFound")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+                self.send(404, {"X-Error-Code": "EntryNotFound"})
                 return
             content = file.read_bytes()
-            self.send_response(200)
-            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if body:
-                self.wfile.write(content)
+            self.send(200, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}, content)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", folder, asked
-        server.shutdown()
+    with serving(Hub) as address:
+        yield address, folder, asked
 
 
 def test_a_hub_id_is_the_rewind_point(hub, tiny_corpus, tmp_path, recipe):

@@ -1,12 +1,13 @@
 """A loopback server of archives, with the faults that real ones have."""
 
 import re
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.http_server import Handler, serving
 
 
 @dataclass
@@ -40,20 +41,14 @@ def serve(files: dict[str, bytes], **options) -> Iterator[Server]:
     """Serve ``files`` on the loopback interface."""
     server = Server(files, **options)
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_) -> None:
-            pass
+    class Archives(Handler):
+        protocol_version = "HTTP/1.0"  # a connection that is cut ends the body
 
-        def do_GET(self) -> None:
+        def answer(self) -> None:
             answer(server, self)
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        http.daemon_threads = True
-        server.url = f"http://127.0.0.1:{http.server_port}"
-        thread = threading.Thread(target=lambda: http.serve_forever(poll_interval=0.01), daemon=True)
-        thread.start()
+    with serving(Archives, poll_interval=0.01) as server.url:
         yield server
-        http.shutdown()
 
 
 def answer(server: Server, request: BaseHTTPRequestHandler) -> None:

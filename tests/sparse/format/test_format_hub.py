@@ -1,14 +1,13 @@
 """A Hub id, served by a Hub on this machine's loopback; in its own process: the address is read at import."""
 
 import hashlib
-import http.server
 import sys
-import threading
 
 from safetensors.torch import load_file
 
 from audio_lottery.sparse.format import read
 from tests.e2e.conftest import environment, execute
+from tests.http_server import Handler, serving
 
 REPO = "someone/tiny-sparse"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -32,38 +31,19 @@ except ModelError as error:
 
 
 def test_a_hub_id_loads_like_a_folder(saved, tmp_path):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            self.answer(body=False)
-
-        def do_GET(self):
-            self.answer(body=True)
-
-        def answer(self, body):
+    class Hub(Handler):
+        def answer(self):
             repository, _, name = self.path.partition("/resolve/")
             file = saved[1] / name.split("/", 1)[-1]
-            found = repository == f"/{REPO}" and file.is_file()
-            content = file.read_bytes() if found else b""
-            self.send_response(200 if found else 404)
-            if found:
-                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-                self.send_header("X-Repo-Commit", COMMIT)
+            if repository == f"/{REPO}" and file.is_file():
+                content = file.read_bytes()
+                self.send(200, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}, content)
             else:
-                self.send_header("X-Error-Code", "EntryNotFound" if REPO in repository else "RepoNotFound")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if body:
-                self.wfile.write(content)
+                self.send(404, {"X-Error-Code": "EntryNotFound" if REPO in repository else "RepoNotFound"})
 
-        def log_message(self, format, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
+    with serving(Hub) as address:
         env = environment(HF_ENDPOINT=address, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0", HF_HUB_DISABLE_XET="1")
         result = execute([sys.executable, "-c", PROGRAM, str(tmp_path)], env=env)
-        server.shutdown()
     assert result.returncode == 0, result.stderr
     assert "'someone/else' is not a folder, and the Hub does not give it" in result.stdout
     expected = read(saved[1])
