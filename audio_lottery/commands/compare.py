@@ -28,14 +28,13 @@ def main(arguments: list[str]) -> None:
     cells = plan_cells(grid)
     if not table_only:
         run_cells(grid, cells)
-    done = {cell.name for cell in cells if not cell.is_theta and cell.done()}
-    arms = {
-        name: [Path(grid.out) / f"{name}-seed{seed}" for seed in grid.seeds]
-        for name in grid.arms
-        if all(f"{name}-seed{seed}" in done for seed in grid.seeds)
-    }
-    for name in grid.arms.keys() - arms.keys():
-        logger.warning("arm '%s' is not finished and left out", name)
+    arms: dict[str, list[Path]] = {}
+    for name in grid.arms:
+        searches = [cell for cell in cells if cell.arm == name and not cell.is_theta]
+        if table_only and not all(cell.done() for cell in searches):  # else `run_cells` has seen to it
+            logger.warning("arm '%s' is not finished and left out", name)
+        else:
+            arms[name] = [cell.folder.path for cell in searches]
     if not arms:
         raise RunError(f"no arm of {grid.out} is finished yet; run the comparison without --table-only")
     _write(grid, arms)
@@ -45,12 +44,12 @@ def _write(grid: GridConfig, arms: dict[str, list[Path]]) -> None:
     from audio_lottery.grid.figures import plot_comparison, plot_overlap
     from audio_lottery.grid.table import compare_arms, difference_table, markdown, write_points, write_rows
     from audio_lottery.report.page import read_group, write_page
+    from audio_lottery.report.page.charts import all_suites
     from audio_lottery.storage import write_bytes
 
     out = Path(grid.out)
     groups = [read_group(grid.arms[name].label or name, folders) for name, folders in arms.items()]
-    suites = list(dict.fromkeys(suite for group in groups for suite in group.suites))
-    points = {suite: compare_arms(groups, suite) for suite in suites}
+    points = {suite: compare_arms(groups, suite) for suite in all_suites(groups)}
     tables = [difference_table(found, suite) for suite, found in points.items()]
     write_rows(groups, out / "comparison.csv")
     write_points(points, out / "comparison.json")

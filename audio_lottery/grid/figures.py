@@ -12,13 +12,14 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from audio_lottery.errors import MaskError
+from audio_lottery.lottery.run_folder import MASK_FILE
 from audio_lottery.pruning import Mask
 from audio_lottery.report.page import RunGroup
+from audio_lottery.report.page.charts import all_suites
 from audio_lottery.report.page.numbers import rate, remaining
-from audio_lottery.report.plots import Curve, draw_curve, label_ends, remaining_axis
-from audio_lottery.report.style import COLOURS, FORMATS, MARKERS, project_style, save_figure
+from audio_lottery.report.plots import GREY, Curve, dense_handle, draw_axes, draw_curve, label_ends
+from audio_lottery.report.style import COLOURS, MARKERS, project_style, save_figures
 
-_GREY = "#555555"
 # Mark of a ticket → how it is drawn around its point.
 _RINGS = {"winning": ("o", 11), "best": ("*", 15), "extreme": ("D", 12)}
 
@@ -32,7 +33,7 @@ def plot_comparison(groups: Sequence[RunGroup], path_stem: Path, title: str) -> 
     Raises:
         StorageError: a file could not be written.
     """
-    suites = list(dict.fromkeys(suite for group in groups for suite in group.suites))
+    suites = all_suites(groups)
     columns = min(len(suites), 2)
     rows = math.ceil(len(suites) / columns)
     with project_style():
@@ -46,8 +47,7 @@ def plot_comparison(groups: Sequence[RunGroup], path_stem: Path, title: str) -> 
         for axes, curves in panels:
             label_ends(figure, axes, curves)
         _legend(figure, groups)
-        for suffix in FORMATS:
-            save_figure(figure, path_stem.with_name(f"{path_stem.name}.{suffix}"))
+        save_figures(figure, path_stem)
 
 
 def _panel(axes: Axes, groups: Sequence[RunGroup], suite: str) -> list[Curve]:
@@ -77,11 +77,7 @@ def _panel(axes: Axes, groups: Sequence[RunGroup], suite: str) -> list[Curve]:
                     y = 100 * known[number].wer
                     axes.plot(place, y, shape, ms=size, mfc="none", mec=colour, mew=1.1, zorder=4, clip_on=False)
         curves.append(curve)
-    remaining_axis(axes, sorted({round(x, 3) for curve in curves for x in curve.remaining}, reverse=True))
-    axes.margins(y=0.08)
-    axes.set_ylabel(f"WER on {suite} (%)", parse_math=False)
-    axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
-    axes.set_axisbelow(True)
+    draw_axes(axes, curves, f"WER on {suite} (%)")
     return curves
 
 
@@ -89,14 +85,14 @@ def _legend(figure: Figure, groups: Sequence[RunGroup]) -> None:
     there = [
         mark for mark in _RINGS if any(mark in group.marks(number) for group in groups for number in group.numbers)
     ]
-    handles = [Line2D([], [], color=_GREY, linestyle=(0, (4, 3)), linewidth=1.2, label="dense model")]
+    handles = [dense_handle()]
     for mark in there:
         shape, size = _RINGS[mark]
         handles.append(
-            Line2D([], [], color=_GREY, linestyle="", marker=shape, markersize=0.7 * size, mfc="none", label=mark)
+            Line2D([], [], color=GREY, linestyle="", marker=shape, markersize=0.7 * size, mfc="none", label=mark)
         )
     figure.legend(
-        handles=handles, loc="outside lower right", ncols=len(handles), frameon=False, fontsize=9, labelcolor=_GREY
+        handles=handles, loc="outside lower right", ncols=len(handles), frameon=False, fontsize=9, labelcolor=GREY
     )
 
 
@@ -115,7 +111,7 @@ def plot_overlap(groups: Sequence[RunGroup], path_stem: Path) -> bool:
     names, masks = [], []
     for group in groups:
         for run in group.runs:
-            path = run.folder.round(number) / "mask.safetensors"
+            path = run.folder.round(number) / MASK_FILE
             if number > 0 and path.is_file():
                 names.append(f"{group.name}, seed {run.rounds[number]['seed']}")
                 masks.append(Mask.load(path))
@@ -149,6 +145,5 @@ def plot_overlap(groups: Sequence[RunGroup], path_stem: Path) -> bool:
             wrap=True,
         )
         figure.colorbar(image, ax=axes, shrink=0.8)
-        for suffix in FORMATS:
-            save_figure(figure, path_stem.with_name(f"{path_stem.name}.{suffix}"))
+        save_figures(figure, path_stem)
     return True

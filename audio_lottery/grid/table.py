@@ -9,9 +9,10 @@ from typing import Any
 
 from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.compare import Aggregate
-from audio_lottery.lottery.select import SearchedRun, SetResult, measure, read_run
+from audio_lottery.lottery.select import SetResult, measure, suite_counts
 from audio_lottery.report.columns import percent, percent_interval
 from audio_lottery.report.page import ExtraTable, RunGroup
+from audio_lottery.report.page.numbers import remaining
 from audio_lottery.storage import write_bytes, write_json
 
 # Two rounds are at the same density where their remaining weights, in points, differ by less.
@@ -67,27 +68,34 @@ def compare_arms(groups: Sequence[RunGroup], suite: str, *, resamples: int = 100
         RunError: a run lacks its transcripts or the suite.
         TextError: transcripts are damaged, or arms were tested on different utterances.
     """
-    runs = {group.name: [read_run(run.folder.path, suite) for run in group.runs] for group in groups}
-    first = runs[groups[0].name]
-    for name, others in runs.items():
-        if [run.seed for run in others] != [run.seed for run in first]:
-            raise ConfigError(f"'{name}' has other seeds than '{groups[0].name}', so they cannot be paired")
+    first = groups[0]
+    for group in groups:
+        if _seeds(group) != _seeds(first):
+            raise ConfigError(f"'{group.name}' has other seeds than '{first.name}', so they cannot be paired")
+    counts = {
+        (group.name, number): [suite_counts(run.folder.round(number), run.rounds[number], suite) for run in group.runs]
+        for group in groups
+        for number in group.numbers
+    }
     points = []
-    for name, own in runs.items():
-        for number in sorted(set.intersection(*(set(run.rounds) for run in own))):
-            counts = [run.rounds[number].test for run in own]
-            remaining = sum(run.rounds[number].remaining_percent for run in own) / len(own)
-            match = None if own is first else _at(first, remaining)
-            base = [] if match is None else [run.rounds[match].test for run in first]
-            result = measure(counts, base, resamples, seed)
-            points.append(Point(name, number, remaining, result, _verdict(result)))
+    for group in groups:
+        for number in group.numbers:
+            place = remaining(group, number)
+            match = None if group is first else _at(first, place)
+            base = [] if match is None else counts[first.name, match]
+            result = measure(counts[group.name, number], base, resamples, seed)
+            points.append(Point(group.name, number, place, result, _verdict(result)))
     return points
 
 
-def _at(runs: Sequence[SearchedRun], remaining: float) -> int | None:
-    """The round that every run has and that is at this density."""
-    for number in sorted(set.intersection(*(set(run.rounds) for run in runs))):
-        if all(abs(run.rounds[number].remaining_percent - remaining) < _SAME_DENSITY for run in runs):
+def _seeds(group: RunGroup) -> list[int]:
+    return [run.rounds[0]["seed"] for run in group.runs]
+
+
+def _at(group: RunGroup, place: float) -> int | None:
+    """The round that is at this density in every run."""
+    for number in group.numbers:
+        if all(abs(run.rounds[number]["remaining_percent"] - place) < _SAME_DENSITY for run in group.runs):
             return number
     return None
 
@@ -114,9 +122,9 @@ def difference_table(points: Sequence[Point], suite: str) -> ExtraTable:
     for arm in arms[1:]:
         header += [f"{arm}: WER %", f"{arm} - {arms[0]}, points"]
     places: list[float] = []
-    for remaining in sorted((point.remaining_percent for point in points), reverse=True):
-        if not places or places[-1] - remaining >= _SAME_DENSITY:
-            places.append(remaining)
+    for place in sorted((point.remaining_percent for point in points), reverse=True):
+        if not places or places[-1] - place >= _SAME_DENSITY:
+            places.append(place)
     body = []
     for place in places:
         cells = [f"{place:.2f}"]
@@ -150,32 +158,15 @@ def write_rows(groups: Sequence[RunGroup], path: Path) -> None:
         StorageError: the file could not be written.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
     for group in groups:
         for run in group.runs:
             for number, metrics in sorted(run.rounds.items()):
                 for suite, result in {"dev": metrics["dev"], **metrics["test"]}.items():
-                    low, high = result["wer_interval"] or ("", "")
-                    writer.writerow(
-                        dict(
-                            zip(
-                                _COLUMNS,
-                                (
-                                    group.name,
-                                    metrics["seed"],
-                                    number,
-                                    metrics["remaining_percent"],
-                                    suite,
-                                    result["wer"],
-                                    low,
-                                    high,
-                                    metrics["mask_sha256"],
-                                ),
-                                strict=True,
-                            )
-                        )
-                    )
+                    where = group.name, metrics["seed"], number, metrics["remaining_percent"], suite
+                    bounds = result["wer_interval"] or ("", "")
+                    writer.writerow([*where, result["wer"], *bounds, metrics["mask_sha256"]])
     write_bytes(path, text.getvalue().encode())
 
 

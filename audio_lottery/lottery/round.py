@@ -20,7 +20,7 @@ from audio_lottery.evaluation.transcripts import Transcripts, read_transcripts
 from audio_lottery.lottery.keep import check_sources
 from audio_lottery.lottery.provenance import provenance
 from audio_lottery.lottery.run import Run
-from audio_lottery.lottery.run_folder import MODEL_FILE, MOVEMENT_FILE
+from audio_lottery.lottery.run_folder import MASK_FILE, MODEL_FILE, MOVEMENT_FILE
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import load_backbone
 from audio_lottery.processes import finished, require_same
@@ -92,7 +92,7 @@ def run_round(run: Run, number: int) -> dict[str, Any]:
     if accelerator.is_main_process:
         with sealed_folder(path) as temporary:
             backbone.save(temporary)
-            mask.save(temporary / "mask.safetensors")
+            mask.save(temporary / MASK_FILE)
             if movement is not None and movement.best is not None:
                 save_file(movement.best, temporary / MOVEMENT_FILE)
             for name, lines in transcripts.items():
@@ -122,7 +122,7 @@ def stage_finished(path: Path, accelerator: Accelerator) -> bool:
 
 def _first_mask(run: Run, number: int) -> Mask:
     """The mask that a round starts with: made on the main process, read from its file by all, compared by hash."""
-    path = run.folder.work(run.folder.round(number).name) / "mask.safetensors"
+    path = run.folder.work(run.folder.round(number).name) / MASK_FILE
     if run.accelerator.is_main_process:
         run.method.mask(number, run.score_inputs).save(path)
     run.accelerator.wait_for_everyone()

@@ -24,6 +24,9 @@ RoundRow = dict[str, Any]
 MOVEMENT_FILE = "movement.safetensors"
 """Movement scores of a round's training, in its folder."""
 
+MASK_FILE = "mask.safetensors"
+"""Mask of a round, one bit a weight, in its folder."""
+
 MODEL_FILE = "model.safetensors"
 """Weights of a stage, in its folder; `audio_lottery.lottery.keep` says which stages keep theirs."""
 

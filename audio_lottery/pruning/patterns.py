@@ -148,12 +148,7 @@ class NofM(FixedPattern):
         return weights * self.n // self.m
 
     def select(self, name: str, scores: Tensor, among: Tensor | None = None) -> Tensor:
-        """The mask of the ``n`` largest scores of every ``m``; ties go to the earlier input.
-
-        Args:
-            name: the parameter, for messages.
-            scores: the parameter's shape, finite float32, on the CPU.
-            among: only weights where this is true may be kept.
+        """See `FixedPattern.select`: the ``n`` largest scores of every ``m``; ties go to the earlier input.
 
         Raises:
             MaskError: ``m`` does not divide the inputs, or ``among`` keeps fewer than ``n`` somewhere.

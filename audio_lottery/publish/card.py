@@ -10,9 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from audio_lottery import __version__
 from audio_lottery.config import RunConfig
+from audio_lottery.lottery.run_folder import MASK_FILE
 from audio_lottery.publish.checks import Remeasured
 from audio_lottery.publish.metadata import base_model
-from audio_lottery.publish.names import CURVE_FILE, MAIN, MASK_FILE, Chosen, Target
+from audio_lottery.publish.names import CURVE_FILE, MAIN, Chosen, Target
 from audio_lottery.publish.places import public_settings, without_places
 from audio_lottery.publish.terms import terms_of
 from audio_lottery.report.columns import duration, percent, percent_interval

@@ -1,6 +1,5 @@
 """What is proved of a round before it is published: bytes, mask, density, and WER on a sample of the test set."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,12 +12,13 @@ from audio_lottery.config import RunConfig
 from audio_lottery.errors import RunError
 from audio_lottery.evaluation.counts import count_errors
 from audio_lottery.evaluation.evaluator import make_evaluator
-from audio_lottery.evaluation.transcripts import read_transcripts
+from audio_lottery.evaluation.transcripts import TranscriptTable, read_transcripts
+from audio_lottery.lottery.run_folder import MASK_FILE
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import load_folder
 from audio_lottery.processes import make_accelerator
 from audio_lottery.pruning import Mask
-from audio_lottery.publish.names import MASK_FILE, Chosen
+from audio_lottery.publish.names import Chosen
 from audio_lottery.storage import verify_sealed
 
 SUITE = "clean"
@@ -96,7 +96,7 @@ def check_round(chosen: Chosen, config: RunConfig, sample: int) -> CheckedRound:
     table = read_transcripts(path)
     whole = count_errors(table.ids, table.references, table.hypotheses, result["normalizer"])
     _same(path, "WER", whole.wer, result["wer"], again)
-    remeasured = _measure(chosen, config, backbone, sample, metrics) if sample else None
+    remeasured = _measure(chosen, config, backbone, sample, table) if sample else None
     return CheckedRound(backbone, mask, remeasured)
 
 
@@ -105,10 +105,8 @@ def _same(where: object, what: str, found: object, recorded: object, remedy: str
         raise RunError(f"{where}: the {what} is {found}, and metrics.json says {recorded}; {remedy}")
 
 
-def _measure(
-    chosen: Chosen, config: RunConfig, backbone: Backbone, sample: int, metrics: Mapping[str, Any]
-) -> Remeasured:
-    folder = chosen.folder
+def _measure(chosen: Chosen, config: RunConfig, backbone: Backbone, sample: int, table: TranscriptTable) -> Remeasured:
+    folder, metrics = chosen.folder, chosen.group.first.rounds[chosen.number]
     manifest = datasets.load_from_disk(str(chosen.group.first.folder.data / "test"))
     rows = np.linspace(0, len(manifest) - 1, min(sample, len(manifest))).round().astype(int)
     manifest = manifest.select(rows)
@@ -117,7 +115,6 @@ def _measure(
     backbone.module.to(accelerator.device)
     transcripts = make_evaluator(config, accelerator, backbone).transcribe(backbone, manifest, suite)
     backbone.module.to("cpu")
-    table = read_transcripts(folder / "hypotheses" / f"{SUITE}.tsv")
     recorded = dict(zip(table.ids, table.hypotheses, strict=True))
     missing = [one for one in transcripts.ids if one not in recorded]
     if missing:

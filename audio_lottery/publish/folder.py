@@ -11,7 +11,7 @@ from huggingface_hub import eval_result_entries_to_yaml
 from huggingface_hub.utils import yaml_dump
 
 from audio_lottery.config import RunConfig
-from audio_lottery.lottery.run_folder import MODEL_FILE, MOVEMENT_FILE, RunFolder
+from audio_lottery.lottery.run_folder import MASK_FILE, MODEL_FILE, MOVEMENT_FILE, RunFolder
 from audio_lottery.models.base import Backbone
 from audio_lottery.publish.card import render_card
 from audio_lottery.publish.checks import CheckedRound
@@ -20,7 +20,6 @@ from audio_lottery.publish.metadata import base_model, benchmark_entries, card_d
 from audio_lottery.publish.names import (
     CARD_FILE,
     CURVE_FILE,
-    MASK_FILE,
     SETTINGS_FILE,
     TICKET_FILE,
     Chosen,

@@ -11,10 +11,11 @@ from transformers import PreTrainedModel
 from audio_lottery import pruning
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import MaskError, ModelError
+from audio_lottery.lottery.run_folder import MASK_FILE
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import load_trained
 from audio_lottery.pruning import Mask
-from audio_lottery.publish.names import MASK_FILE, TICKET_FILE
+from audio_lottery.publish.names import TICKET_FILE
 from audio_lottery.sparse.format import find_file
 from audio_lottery.storage import read_json
 

@@ -7,9 +7,6 @@ from pathlib import Path
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.report.page import RunGroup, read_group
 
-MASK_FILE = "mask.safetensors"
-"""The mask, one bit a weight."""
-
 TICKET_FILE = "ticket.json"
 """Where the ticket comes from, and the hashes of its mask and weights."""
 
@@ -99,8 +96,7 @@ def choose_round(run_dir: Path, word: str) -> Chosen:
     selection = group.selection
     if selection is None:
         raise RunError(f"{run_dir}: no ticket can be called {word}: {group.note}; name a round by its number")
-    winning = min(selection.winning, key=lambda ticket: (ticket.dev.wer.mean, ticket.remaining_percent), default=None)
-    ticket = {"best": selection.best, "extreme": selection.extreme, "winning": winning}[word]
+    ticket = {"best": selection.best, "extreme": selection.extreme, "winning": selection.best_winning}[word]
     if ticket is None:
         raise RunError(
             f"{run_dir} has no {word} ticket: none matches the dense model on dev (`audio-lottery select {run_dir}` "

@@ -18,10 +18,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from audio_lottery.errors import RunError
-from audio_lottery.report.style import COLOURS, FORMATS, MARKERS, project_style, save_figure
+from audio_lottery.report.style import COLOURS, MARKERS, project_style, save_figures
 from audio_lottery.report.tables import HIGH, LOW, SUITE_PREFIX, SummaryRow, noisy_suites, plain_number
 
-_GREY = "#555555"
+GREY = "#555555"
+"""Of legends: what is said of all curves alike."""
+
 _DASHES = (0, (4, 3))
 
 # The least distance between neighbouring labels: on the x axis as a share of it, at the curves' ends in points.
@@ -78,8 +80,7 @@ def plot_curve(rows: Sequence[SummaryRow], path_stem: Path, title: str) -> None:
         raise RunError(f"nothing to draw in {path_stem}: no round has a test WER yet; let a round finish first")
     with project_style():
         figure = _draw(lines, title)
-        for suffix in FORMATS:
-            save_figure(figure, path_stem.with_name(f"{path_stem.name}.{suffix}"))
+        save_figures(figure, path_stem)
 
 
 def _curve(name: str, key: str, rows: Sequence[SummaryRow]) -> Curve:
@@ -102,19 +103,28 @@ def _draw(lines: Sequence[Curve], title: str) -> Figure:
     axes = figure.add_subplot()
     for index, curve in enumerate(lines):
         draw_curve(axes, curve, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
-    remaining_axis(axes, [x for curve in lines for x in curve.remaining])
-    axes.margins(y=0.08)
-    axes.set_ylabel("WER on test (%)")
-    axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
-    axes.set_axisbelow(True)
+    draw_axes(axes, lines, "WER on test (%)")
     axes.set_title(textwrap.fill(title, 80), loc="left", fontweight="bold", fontsize=11, parse_math=False)
     if any(curve.dense is not None and len(curve.remaining) > 1 for curve in lines):
-        dashes = Line2D([], [], color=_GREY, linestyle=_DASHES, linewidth=1.2, label="dense model")
         # Below the axes, beside the name of x: inside, it would cover a curve sooner or later.
         place = {"loc": "upper right", "bbox_to_anchor": (1.0, -0.075), "borderaxespad": 0.0}
-        axes.legend(handles=[dashes], **place, frameon=False, fontsize=9, labelcolor=_GREY)
+        axes.legend(handles=[dense_handle()], **place, frameon=False, fontsize=9, labelcolor=GREY)
     label_ends(figure, axes, lines)
     return figure
+
+
+def dense_handle() -> Line2D:
+    """The entry of a legend that says what dashes are."""
+    return Line2D([], [], color=GREY, linestyle=_DASHES, linewidth=1.2, label="dense model")
+
+
+def draw_axes(axes: Axes, lines: Sequence[Curve], label: str) -> None:
+    """The axes behind curves; ``label`` is that of the y axis."""
+    _remaining_axis(axes, [x for curve in lines for x in curve.remaining])
+    axes.margins(y=0.08)
+    axes.set_ylabel(label, parse_math=False)
+    axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
+    axes.set_axisbelow(True)
 
 
 def draw_curve(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
@@ -139,7 +149,7 @@ def draw_curve(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
     )
 
 
-def remaining_axis(axes: Axes, remaining: Sequence[float]) -> None:
+def _remaining_axis(axes: Axes, remaining: Sequence[float]) -> None:
     """A logarithmic axis that falls to the right, ticked where rounds are."""
     low, high = min(remaining), max(remaining)
     pad = max((high / low) ** 0.03, 1.02)

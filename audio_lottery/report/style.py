@@ -39,6 +39,16 @@ def project_style() -> AbstractContextManager[None]:
     return context
 
 
+def save_figures(figure: Figure, path_stem: Path) -> None:
+    """Write a figure in every one of `FORMATS`: ``<stem>.png`` and ``<stem>.svg``.
+
+    Raises:
+        StorageError: a file could not be written.
+    """
+    for suffix in FORMATS:
+        save_figure(figure, path_stem.with_name(f"{path_stem.name}.{suffix}"))
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure, whole or not at all; the suffix is one of `FORMATS`.
 

@@ -17,7 +17,7 @@ from audio_lottery import pruning
 from audio_lottery.config import PruningConfig, TrainingConfig
 from audio_lottery.errors import MaskError
 from audio_lottery.lottery.rewind import Rewind
-from audio_lottery.lottery.run_folder import MOVEMENT_FILE, RunFolder
+from audio_lottery.lottery.run_folder import MASK_FILE, MOVEMENT_FILE, RunFolder
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import family_of, load_folder
 from audio_lottery.pruning import SCORES, Mask, Rule, ScoreInputs, ScoreKind, find_scope
@@ -109,7 +109,7 @@ class Method:
     @property
     def start_mask(self) -> Mask:
         """The mask of round 0: dense, or the one that was given."""
-        return Mask.load(self.folder.round(0) / "mask.safetensors")
+        return Mask.load(self.folder.round(0) / MASK_FILE)
 
     def mask(self, number: int, score_inputs: InputsSource) -> Mask:
         """The mask that round ``number`` starts with. Main process only.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audio_lottery.lottery.methods.base import Method
+from audio_lottery.lottery.run_folder import MASK_FILE
 from audio_lottery.pruning import Mask
 
 
@@ -19,7 +20,7 @@ class Imp(Method):
 
     def among(self, number: int) -> Mask:
         """The mask of the round before: masks only shrink."""
-        return Mask.load(self.source(number) / "mask.safetensors")
+        return Mask.load(self.source(number) / MASK_FILE)
 
     def gathers_movement(self, number: int) -> bool:
         """Every round, the last one too: ``search.rounds`` may grow."""

@@ -8,7 +8,7 @@ from audio_lottery import pruning
 from audio_lottery.config import PruningConfig
 from audio_lottery.errors import RunError
 from audio_lottery.lottery.methods.base import InputsSource, Method
-from audio_lottery.lottery.run_folder import RunFolder
+from audio_lottery.lottery.run_folder import MASK_FILE, RunFolder
 from audio_lottery.models.load import load_folder
 from audio_lottery.pruning import Mask
 from audio_lottery.storage import is_sealed, write_json
@@ -57,13 +57,13 @@ class Ticket(Method):
             raise RunError(
                 f"pruning.ticket: {path} is not there or not finished; name a run with {number} rounds or more"
             )
-        mask = Mask.load(path / "mask.safetensors")
+        mask = Mask.load(path / MASK_FILE)
         mask.check_fits(load_folder(self.folder.theta).module)
         scope = {"prunable": list(mask), "left_out": {}, "ticket": str(self.settings.ticket)}
         write_json(self.folder.path / "scope.json", scope)
         if number == 0:
             return mask
-        previous = Mask.load(self.folder.round(number - 1) / "mask.safetensors")
+        previous = Mask.load(self.folder.round(number - 1) / MASK_FILE)
         control = CONTROLS[self.settings.control]
         return control(mask, self.seed + 1000 * number, self.settings.pattern, previous)
 

@@ -9,16 +9,6 @@ from audio_lottery.lottery.select.decide import (
     select,
     why_not,
 )
-from audio_lottery.lottery.select.read import SearchedRun, read_run
+from audio_lottery.lottery.select.read import suite_counts
 
-__all__ = [
-    "DEFAULT_MARGIN",
-    "SearchedRun",
-    "Selection",
-    "SetResult",
-    "Ticket",
-    "measure",
-    "read_run",
-    "select",
-    "why_not",
-]
+__all__ = ["DEFAULT_MARGIN", "Selection", "SetResult", "Ticket", "measure", "select", "suite_counts", "why_not"]

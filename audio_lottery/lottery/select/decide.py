@@ -10,7 +10,7 @@ utterances (paired bootstrap of that mean) and over seeds (paired t). Test never
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,8 +132,12 @@ class Selection:
     @property
     def best(self) -> Ticket | None:
         """The ticket with the lowest dev WER, whether it matches or not; of equals, the sparser."""
-        pruned = [ticket for ticket in self.tickets if ticket.round > 0]
-        return min(pruned, key=lambda ticket: (ticket.dev.wer.mean, ticket.remaining_percent), default=None)
+        return _lowest(ticket for ticket in self.tickets if ticket.round > 0)
+
+    @property
+    def best_winning(self) -> Ticket | None:
+        """Of the tickets that match the dense model, the one with the lowest dev WER; of equals, the sparser."""
+        return _lowest(self.winning)
 
     @property
     def extreme(self) -> Ticket | None:
@@ -201,6 +205,10 @@ def select(
         removed = next((r.removed for r in rounds if r.removed), "")
         tickets.append(Ticket(number, remaining, masks, dev, test, not reason, reason, removed))
     return Selection(suite, margin, tuple(run.seed for run in runs), tuple(tickets))
+
+
+def _lowest(tickets: Iterable[Ticket]) -> Ticket | None:
+    return min(tickets, key=lambda ticket: (ticket.dev.wer.mean, ticket.remaining_percent), default=None)
 
 
 def why_not(difference: Difference, over_seeds: Aggregate | None, margin: float) -> str:

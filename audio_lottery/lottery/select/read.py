@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,15 +72,30 @@ def read_run(path: Path, suite: str) -> SearchedRun:
 
 def _read_round(folder: Path, suite: str) -> SearchedRound:
     metrics = read_json(folder / "metrics.json")
-    if suite not in metrics["test"]:
-        raise RunError(f"{folder} was not tested on suite '{suite}'; there are: {', '.join(metrics['test'])}")
     return SearchedRound(
         metrics["remaining_percent"],
         metrics["mask_sha256"],
         removal_reason(folder, MODEL_FILE) or "",
         _read_counts(folder, "dev", metrics["dev"]),
-        _read_counts(folder, suite, metrics["test"][suite]),
+        suite_counts(folder, metrics, suite),
     )
+
+
+def suite_counts(folder: Path, metrics: Mapping[str, Any], suite: str) -> ErrorCounts:
+    """Errors of a round on a test suite, from its transcripts.
+
+    Args:
+        folder: of the round.
+        metrics: its ``metrics.json``.
+        suite: of the tests.
+
+    Raises:
+        RunError: the round was not tested on the suite, or kept no transcripts.
+        TextError: the transcripts are damaged.
+    """
+    if suite not in metrics["test"]:
+        raise RunError(f"{folder} was not tested on suite '{suite}'; there are: {', '.join(metrics['test'])}")
+    return _read_counts(folder, suite, metrics["test"][suite])
 
 
 def _read_counts(folder: Path, name: str, result: dict[str, Any]) -> ErrorCounts:
