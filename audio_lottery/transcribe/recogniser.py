@@ -1,0 +1,352 @@
+"""A recogniser to use: recordings of any length, rate and number of channels in, words with times out."""
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from audio_lottery.config import DecoderConfig, ModelConfig
+from audio_lottery.data.audio import SAMPLE_RATE, read_blocks
+from audio_lottery.data.batching import Item
+from audio_lottery.data.resample import HIGHEST_RATE, LOWEST_RATE, resample_blocks
+from audio_lottery.errors import AudioError, ConfigError
+from audio_lottery.evaluation.decoding import Decoder, Hypothesis, make_decoder
+from audio_lottery.evaluation.forward import (
+    BATCH_SECONDS,
+    Part,
+    PartCollator,
+    emissions,
+    evaluation_batches,
+    read_ahead,
+)
+from audio_lottery.models.base import Backbone
+from audio_lottery.models.load import load_trained
+from audio_lottery.models.words import Word
+from audio_lottery.processes import computes_in_bf16
+from audio_lottery.sparse.benchmark.interleaved import torch_threads
+from audio_lottery.sparse.benchmark.own import density, describe_plan
+from audio_lottery.transcribe.result import Segment, Transcript, segments_of
+from audio_lottery.transcribe.windows import Window, Windowing, cut, join
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("float32", "bfloat16")
+# Share of zeros among the prunable weights from which on a model counts as sparse.
+_SPARSE = 0.01
+# Batches whose windows are gathered and sorted by length: like lengths need little padding.
+_GATHERED = 4
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Samples in memory, for `Recogniser.transcribe_all`.
+
+    Attributes:
+        samples: floating point, ``[samples]`` or ``[samples, channels]``, nominally within ±1.
+        sample_rate: in Hz.
+    """
+
+    samples: np.ndarray
+    sample_rate: int = SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be transcribed.
+
+    Attributes:
+        source: the file.
+        error: why, in one line.
+    """
+
+    source: str
+    error: AudioError
+
+
+Source = str | Path | Recording
+
+
+class Recogniser:
+    """A model, its processor and its decoder, ready to transcribe.
+
+    Attributes:
+        backbone: the model; its module is in evaluation mode, and accelerated where ``accelerated`` says so.
+        decoder: from the model's outputs to words.
+        accelerated: whether sparse kernels run.
+        precision: float32 or bfloat16.
+        threads: of torch and of the kernels; None takes torch's setting.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        precision: str = "float32",
+        threads: int | None = None,
+        decoder: DecoderConfig | None = None,
+        accelerate: bool | None = None,
+    ) -> None:
+        """Make a loaded model ready; see `load`. The backbone's module is replaced where it is accelerated."""
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision '{precision}' is unknown; there are {', '.join(PRECISIONS)}")
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads is {threads}; it must be 1 or more")
+        self.backbone = backbone
+        self.precision = precision
+        self.threads = threads
+        # first, because beam search starts its processes here
+        self.decoder: Decoder = make_decoder(decoder or DecoderConfig(), backbone, Path(), processes=threads)
+        backbone.module.eval()
+        with self._threads():
+            self.accelerated = self._accelerate(accelerate)
+        if precision == "bfloat16" and not self.accelerated and not computes_in_bf16():
+            logger.warning("this machine only imitates bfloat16, many times slower than float32")
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        precision: str = "float32",
+        threads: int | None = None,
+        decoder: DecoderConfig | None = None,
+        accelerate: bool | None = None,
+    ) -> Self:
+        """Load a model to transcribe with.
+
+        Args:
+            model: folder or Hub id, dense or with ``model.sparse.safetensors``.
+            revision: branch, tag or commit on the Hub.
+            precision: float32, or bfloat16 where the machine computes in it.
+            threads: of torch and of the kernels; None takes torch's setting.
+            decoder: greedy by default; paths are relative to the folder one is in.
+            accelerate: whether to run on sparse kernels (`audio_lottery.sparse.accelerate`); None does where weights
+                are zero.
+
+        Raises:
+            ModelError: it cannot be loaded whole, processor included.
+            ConfigError: an unknown precision, fewer threads than one, or a decoder that cannot be made.
+        """
+        backbone = load_trained(ModelConfig(init=str(model), revision=revision))
+        return cls(backbone, precision=precision, threads=threads, decoder=decoder, accelerate=accelerate)
+
+    def transcribe(
+        self, audio: str | Path | np.ndarray, *, sample_rate: int = SAMPLE_RATE, windowing: Windowing | None = None
+    ) -> Transcript:
+        """What was said in a recording of any length.
+
+        Args:
+            audio: a file that soundfile reads, of any rate and number of channels, or samples as `Recording` has them.
+            sample_rate: of samples, in Hz; a file says its own.
+            windowing: how long recordings are cut.
+
+        Raises:
+            AudioError: a file that cannot be decoded, or samples that are no audio.
+            ModelError: the model's output is not a number.
+        """
+        source = Recording(audio, sample_rate) if isinstance(audio, np.ndarray) else audio
+        [found] = self.transcribe_all([source], windowing=windowing)
+        if isinstance(found, Failure):
+            raise found.error
+        return found
+
+    def transcribe_all(
+        self, sources: Iterable[Source], *, windowing: Windowing | None = None
+    ) -> Iterator[Transcript | Failure]:
+        """What was said in each of many recordings, in their order; windows of several may go through the model at once.
+
+        A file that cannot be read is a `Failure`, and the others go on. Memory grows with no length.
+
+        Args:
+            sources: files, or `Recording`.
+            windowing: how long recordings are cut.
+
+        Raises:
+            ModelError: the model's output is not a number.
+        """
+        with self._threads():
+            desk = _Desk(self.backbone, windowing or Windowing())
+            batches = read_ahead(self._batches(desk.windows(sources)))
+            tags: deque[list[_Task]] = deque()
+
+            def parts() -> Iterator[list[Part]]:
+                for tasks, inputs in batches:
+                    tags.append(tasks)
+                    yield inputs
+
+            autocast = "bf16" if self.precision == "bfloat16" and not self.accelerated else "no"
+            computed = emissions(self.backbone, parts(), self.backbone.module.device, autocast)
+            with closing(batches), closing(computed):
+                for results in computed:
+                    tasks = tags.popleft()
+                    for places, emission in results:
+                        for place, [best, *_] in zip(places, self.decoder(emission), strict=True):
+                            tasks[place].found = best
+                    for task in tasks:
+                        task.done = True
+                    yield from desk.finished()
+            yield from desk.finished()
+
+    def stream(self, chunks: Iterable[np.ndarray]) -> Iterator[Hypothesis]:
+        """See `Backbone.stream`: text while the audio comes in."""
+        with self._threads():
+            yield from self.backbone.stream(chunks)
+
+    def _threads(self) -> Any:
+        return nullcontext() if self.threads is None else torch_threads(self.threads)
+
+    def _accelerate(self, wanted: bool | None) -> bool:
+        module = self.backbone.module
+        zeros = 1.0 - density(module)
+        if wanted is False or (wanted is None and zeros < _SPARSE):
+            return False
+        from audio_lottery.sparse import accelerate  # numba takes a second to load
+
+        fast: Any = accelerate(module, precision=self.precision)
+        if fast is module:
+            return False
+        self.backbone.module = fast
+        logger.info(
+            "%.0f %% of the prunable weights are zero: runs on sparse kernels where that is faster here (%s)",
+            100 * zeros,
+            describe_plan(fast.plan),
+        )
+        return True
+
+    def _batches(self, tasks: Iterator["_Task"]) -> Iterator[tuple[list["_Task"], list[Part]]]:
+        budget = BATCH_SECONDS["cpu" if self.backbone.module.device.type == "cpu" else "cuda"]
+        collate, exact = PartCollator(self.backbone), self.backbone.pads_exactly
+        for gathered in _gather(tasks, _GATHERED * budget):
+            for rows in evaluation_batches([task.seconds for task in gathered], budget, exact):
+                batch = [gathered[row] for row in rows]
+                yield batch, collate([task.take() for task in batch])
+
+
+@dataclass(slots=True)
+class _Task:
+    """A window that goes through the model, and what came of it."""
+
+    start: float
+    end: float
+    samples: np.ndarray | None
+    found: Hypothesis | None = None
+    done: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+    def take(self) -> Item:
+        """The samples, which are not kept."""
+        samples, self.samples = self.samples, None
+        return {"id": "", "audio": samples, "labels": [], "epoch": 0}  # type: ignore[typeddict-item]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """A source that is read and transcribed."""
+
+    source: str
+    tasks: deque[_Task] = field(default_factory=deque)
+    samples: int = 0
+    read: bool = False
+    error: AudioError | None = None
+    parts: list[Segment] = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)
+    end: float = 0.0
+
+
+class _Desk:
+    """Takes sources apart into windows, in one thread, and puts their words together, in another."""
+
+    def __init__(self, backbone: Backbone, windowing: Windowing) -> None:
+        self._backbone = backbone
+        self._windowing = windowing
+        self._open: deque[_Progress] = deque()
+
+    def windows(self, sources: Iterable[Source]) -> Iterator[_Task]:
+        """The windows of all sources, one after the other."""
+        share = self._backbone.frame_seconds is not None
+        for source in sources:
+            progress = _Progress("" if isinstance(source, Recording) else str(source))
+            self._open.append(progress)
+            try:
+                for window in cut(self._counted(source, progress), self._windowing, share=share):
+                    task = _Task(window.start, window.end, window.samples)
+                    progress.tasks.append(task)
+                    yield task
+            except AudioError as error:
+                progress.error = error
+            progress.read = True
+
+    def _counted(self, source: Source, progress: _Progress) -> Iterator[np.ndarray]:
+        for block in _blocks(source):
+            progress.samples += len(block)
+            yield block
+
+    def finished(self) -> Iterator[Transcript | Failure]:
+        """What is ready of the sources, in their order."""
+        while self._open:
+            progress = self._open[0]
+            while progress.tasks and progress.tasks[0].done:
+                self._add(progress, progress.tasks.popleft())
+            if not progress.read or progress.tasks:
+                return
+            self._open.popleft()
+            if progress.error is not None:
+                yield Failure(progress.source, progress.error)
+            else:
+                segments = progress.parts or segments_of(progress.words)
+                yield Transcript(progress.source, progress.samples / SAMPLE_RATE, tuple(segments))
+
+    def _add(self, progress: _Progress, task: _Task) -> None:
+        text = "" if task.found is None else " ".join(task.found.text.split())
+        if task.found is None or not text:
+            return
+        words = self._backbone.word_times(task.found)
+        if words is None:
+            progress.parts.append(Segment(text, task.start, task.end))
+            return
+        moved = [replace(word, start=word.start + task.start, end=word.end + task.start) for word in words]
+        # only the end of what there is can meet the new window
+        kept = next((i for i, word in enumerate(progress.words) if word.end > task.start - 1.0), len(progress.words))
+        progress.words[kept:] = join(progress.words[kept:], moved, task.start, progress.end)
+        progress.end = task.end
+
+
+def _gather(tasks: Iterable[_Task], seconds: float) -> Iterator[list[_Task]]:
+    gathered: list[_Task] = []
+    for task in tasks:
+        gathered.append(task)
+        if sum(one.seconds for one in gathered) >= seconds:
+            yield gathered
+            gathered = []
+    if gathered:
+        yield gathered
+
+
+def _blocks(source: Source) -> Iterator[np.ndarray]:
+    if not isinstance(source, Recording):
+        yield from read_blocks(source)
+        return
+    samples, rate = source.samples, source.sample_rate
+    if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(
+            f"audio is {samples.dtype} of shape {samples.shape}; give floats between -1 and 1, [samples] or [samples, "
+            "channels]"
+        )
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioError(f"audio of {rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be resampled")
+    if not np.isfinite(samples).all():
+        raise AudioError("audio holds NaN or infinite samples")
+    mono = samples if samples.ndim == 1 else samples.mean(axis=1)
+    pieces: Sequence[np.ndarray] = [mono[at : at + rate] for at in range(0, len(mono), rate)]
+    yield from resample_blocks((piece.astype(np.float32) for piece in pieces), rate, SAMPLE_RATE)
