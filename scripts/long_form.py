@@ -1,4 +1,4 @@
-"""Utterances of a corpus joined into one long recording: what `transcribe` makes of it, beside the utterances one by one.
+"""Utterances of a corpus joined into one long recording: what becomes of it, beside the utterances one by one.
 
     python scripts/long_form.py --model runs/conformer_mini/round_00                    # an hour of the demo's speech
     python scripts/long_form.py --model MODEL --corpus jsonl --path an4 --split test.jsonl --minutes 20 --gap 0.3

@@ -32,7 +32,7 @@ def to_json(transcript: Transcript, indent: int | None = 2) -> str:
 
 
 def to_srt(transcript: Transcript) -> str:
-    """SubRip: numbered subtitles. It has no way to escape anything; a blank line, which would end one, is in no text."""
+    """SubRip: numbered subtitles. It has no way to escape anything; a blank line would end one, and is in no text."""
     blocks = [
         f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{_lines(segment.text)}\n"
         for number, (segment, start, end) in enumerate(_one_at_a_time(transcript), start=1)

@@ -2,15 +2,13 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 
 from audio_lottery.config import DecoderConfig, ModelConfig
 from audio_lottery.data.audio import SAMPLE_RATE, read_blocks
@@ -32,8 +30,9 @@ from audio_lottery.models.words import Word
 from audio_lottery.processes import computes_in_bf16
 from audio_lottery.sparse.benchmark.interleaved import torch_threads
 from audio_lottery.sparse.benchmark.own import density, describe_plan
+from audio_lottery.transcribe.live import Line, lines, read_pcm
 from audio_lottery.transcribe.result import Segment, Transcript, segments_of
-from audio_lottery.transcribe.windows import Window, Windowing, cut, join
+from audio_lottery.transcribe.windows import Windowing, cut, join
 
 logger = logging.getLogger(__name__)
 
@@ -159,15 +158,20 @@ class Recogniser:
         return found
 
     def transcribe_all(
-        self, sources: Iterable[Source], *, windowing: Windowing | None = None
+        self,
+        sources: Iterable[Source],
+        *,
+        windowing: Windowing | None = None,
+        progress: Callable[[float], object] | None = None,
     ) -> Iterator[Transcript | Failure]:
-        """What was said in each of many recordings, in their order; windows of several may go through the model at once.
+        """What was said in each of many recordings, in their order; windows of several go through the model at once.
 
         A file that cannot be read is a `Failure`, and the others go on. Memory grows with no length.
 
         Args:
             sources: files, or `Recording`.
             windowing: how long recordings are cut.
+            progress: called with seconds of audio that went through the model.
 
         Raises:
             ModelError: the model's output is not a number.
@@ -192,6 +196,8 @@ class Recogniser:
                             tasks[place].found = best
                     for task in tasks:
                         task.done = True
+                    if progress is not None:
+                        progress(sum(task.seconds for task in tasks))
                     yield from desk.finished()
             yield from desk.finished()
 
@@ -199,6 +205,27 @@ class Recogniser:
         """See `Backbone.stream`: text while the audio comes in."""
         with self._threads():
             yield from self.backbone.stream(chunks)
+
+    def live(self, read: Callable[[int], bytes]) -> Iterator[Line]:
+        """Lines that grow while somebody speaks.
+
+        Args:
+            read: gives up to so many bytes of 16 kHz mono speech in 16 bits, as soon as there are some; none at the
+                end.
+
+        Raises:
+            ModelError: a model that cannot stream; before anything is read.
+            AudioError: see `read_pcm`.
+        """
+        heard = 0
+
+        def chunks() -> Iterator[np.ndarray]:
+            nonlocal heard
+            for chunk in read_pcm(read):
+                heard += len(chunk)
+                yield chunk
+
+        return lines(self.stream(chunks()), lambda: heard / SAMPLE_RATE, self.backbone.spell)
 
     def _threads(self) -> Any:
         return nullcontext() if self.threads is None else torch_threads(self.threads)

@@ -59,9 +59,7 @@ class Transcript:
 
     def to_dict(self) -> dict[str, Any]:
         """As transformers' ``pipeline`` gives it with ``return_timestamps="word"``: ``text`` and ``chunks``."""
-        chunks = [
-            {"text": part.text, "timestamp": (round(part.start, 3), round(part.end, 3))} for part in self.finest
-        ]
+        chunks = [{"text": part.text, "timestamp": (round(part.start, 3), round(part.end, 3))} for part in self.finest]
         return {"text": self.text, "chunks": chunks}
 
 

@@ -6,6 +6,7 @@ Windows end in a silence where there is one, and share it. Where nobody pauses t
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from audio_lottery.models.words import Word
 
 # Samples whose power is looked at together, and how many of these are smoothed: a closed mouth before a p is no pause.
 _FRAME, _SMOOTHED = SAMPLE_RATE // 50, 5
-# What is nearer to the quietest than to the speech than this share of the dB between them is a pause. The quietest counts
-# as no more than so many dB below the speech: recordings may hold digital silence.
+# A pause lies no further up from the quietest moment to the speech than this share of the dB between them. The quietest
+# counts as no more than so many dB below the speech: recordings may hold digital silence.
 _SHARE, _DEEPEST = 0.35, 40.0
 # Speech that stands out less than this has no pauses that could be told from it, in dB.
 _LEAST = 9.0
@@ -47,11 +48,16 @@ class Windowing:
     overlap: float = 4.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.overlap < self.shortest <= self.longest or self.pause <= 0:
+        if not (0 < self.overlap < self.shortest <= self.longest and self.pause > 0):
             raise ConfigError(
                 f"windows of {self.shortest:g} to {self.longest:g} s cannot be cut with an overlap of {self.overlap:g} "
                 "s: overlap < shortest <= longest, and all above 0"
             )
+
+    @classmethod
+    def up_to(cls, seconds: float) -> "Windowing":
+        """Windows of at most so many seconds, the rest in proportion."""
+        return cls(seconds, seconds / 4, min(cls.pause, seconds / 8), min(cls.overlap, seconds / 5))
 
 
 @dataclass(frozen=True)
@@ -217,7 +223,7 @@ def _seam(words: Sequence[Word], begin: float, end: float) -> float:
     """The time that lies least deep within a word, and of several the one nearest to the middle."""
     middle = (begin + end) / 2
     edges = sorted({min(max(edge, begin), end) for word in words for edge in (word.start, word.end)} | {begin, end})
-    between = [(one + other) / 2 for one, other in zip(edges, edges[1:], strict=False)]
+    between = [(one + other) / 2 for one, other in pairwise(edges)]
 
     def cost(time: float) -> tuple[float, float]:
         depth = max((min(time - word.start, word.end - time) for word in words), default=0.0)
