@@ -1,6 +1,7 @@
 """Models at work: recordings of any length into text with times."""
 
-from audio_lottery.transcribe.recogniser import Failure, Recogniser, Recording
+from audio_lottery.transcribe.desk import Failure, Recording
+from audio_lottery.transcribe.recogniser import Recogniser
 from audio_lottery.transcribe.result import Segment, Transcript
 from audio_lottery.transcribe.windows import Windowing
 

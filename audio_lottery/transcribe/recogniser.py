@@ -2,19 +2,18 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 
 from audio_lottery.config import DecoderConfig, ModelConfig
-from audio_lottery.data.audio import SAMPLE_RATE, read_blocks
-from audio_lottery.data.batching import Item
-from audio_lottery.data.resample import HIGHEST_RATE, LOWEST_RATE, resample_blocks
-from audio_lottery.errors import AudioError, ConfigError
+from audio_lottery.data.audio import SAMPLE_RATE
+from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.decoding import Decoder, Hypothesis, make_decoder
 from audio_lottery.evaluation.forward import (
     BATCH_SECONDS,
@@ -24,15 +23,15 @@ from audio_lottery.evaluation.forward import (
     evaluation_batches,
     read_ahead,
 )
-from audio_lottery.models.base import Backbone
+from audio_lottery.models.base import Backbone, Emission
 from audio_lottery.models.load import load_trained
-from audio_lottery.models.words import Word
 from audio_lottery.processes import computes_in_bf16
 from audio_lottery.sparse.benchmark.interleaved import torch_threads
 from audio_lottery.sparse.benchmark.own import density, describe_plan
+from audio_lottery.transcribe.desk import Desk, Failure, Recording, Source, Task
 from audio_lottery.transcribe.live import Line, lines, read_pcm
-from audio_lottery.transcribe.result import Segment, Transcript, segments_of
-from audio_lottery.transcribe.windows import Windowing, cut, join
+from audio_lottery.transcribe.result import Transcript
+from audio_lottery.transcribe.windows import Windowing
 
 logger = logging.getLogger(__name__)
 
@@ -41,35 +40,8 @@ PRECISIONS = ("float32", "bfloat16")
 _SPARSE = 0.01
 # Batches whose windows are gathered and sorted by length: like lengths need little padding.
 _GATHERED = 4
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Samples in memory, for `Recogniser.transcribe_all`.
-
-    Attributes:
-        samples: floating point, ``[samples]`` or ``[samples, channels]``, nominally within ±1.
-        sample_rate: in Hz.
-    """
-
-    samples: np.ndarray
-    sample_rate: int = SAMPLE_RATE
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A file that could not be transcribed.
-
-    Attributes:
-        source: the file.
-        error: why, in one line.
-    """
-
-    source: str
-    error: AudioError
-
-
-Source = str | Path | Recording
+# Batches that may wait for the decoder.
+_DECODE_BEHIND = 2
 
 
 class Recogniser:
@@ -177,29 +149,43 @@ class Recogniser:
             ModelError: the model's output is not a number.
         """
         with self._threads():
-            desk = _Desk(self.backbone, windowing or Windowing())
-            batches = read_ahead(self._batches(desk.windows(sources)))
-            tags: deque[list[_Task]] = deque()
-
-            def parts() -> Iterator[list[Part]]:
-                for tasks, inputs in batches:
-                    tags.append(tasks)
-                    yield inputs
-
-            autocast = "bf16" if self.precision == "bfloat16" and not self.accelerated else "no"
-            computed = emissions(self.backbone, parts(), self.backbone.module.device, autocast)
-            with closing(batches), closing(computed):
-                for results in computed:
-                    tasks = tags.popleft()
-                    for places, emission in results:
-                        for place, [best, *_] in zip(places, self.decoder(emission), strict=True):
-                            tasks[place].found = best
-                    for task in tasks:
-                        task.done = True
-                    if progress is not None:
-                        progress(sum(task.seconds for task in tasks))
-                    yield from desk.finished()
+            desk = Desk(self.backbone, windowing or Windowing())
+            for tasks in self._transcribed(desk.windows(sources)):
+                if progress is not None:
+                    progress(sum(task.seconds for task in tasks))
+                yield from desk.finished()
             yield from desk.finished()
+
+    def _transcribed(self, tasks: Iterator[Task]) -> Iterator[list[Task]]:
+        """The tasks in batches, when they are done: forward passes side by side, decoding in a thread behind them."""
+        batches = read_ahead(self._batches(tasks))
+        computing: deque[list[Task]] = deque()
+        decoding: deque[Future[list[Task]]] = deque()
+
+        def parts() -> Iterator[list[Part]]:
+            for batch, inputs in batches:
+                computing.append(batch)
+                yield inputs
+
+        autocast = "bf16" if self.precision == "bfloat16" and not self.accelerated else "no"
+        computed = emissions(self.backbone, parts(), self.backbone.module.device, autocast)
+        # one thread of torch: the others compute, and steps of a search are too short to be shared
+        pool = ThreadPoolExecutor(1, "decode", initializer=torch.set_num_threads, initargs=(1,))
+        with closing(batches), closing(computed), pool:
+            for results in computed:
+                decoding.append(pool.submit(self._decode, computing.popleft(), results))
+                if len(decoding) > _DECODE_BEHIND:
+                    yield decoding.popleft().result()
+            while decoding:
+                yield decoding.popleft().result()
+
+    def _decode(self, tasks: list[Task], results: list[tuple[list[int], Emission]]) -> list[Task]:
+        for places, emission in results:
+            for place, [best, *_] in zip(places, self.decoder(emission), strict=True):
+                tasks[place].found = best
+        for task in tasks:
+            task.done = True
+        return tasks
 
     def stream(self, chunks: Iterable[np.ndarray]) -> Iterator[Hypothesis]:
         """See `Backbone.stream`: text while the audio comes in."""
@@ -248,7 +234,7 @@ class Recogniser:
         )
         return True
 
-    def _batches(self, tasks: Iterator["_Task"]) -> Iterator[tuple[list["_Task"], list[Part]]]:
+    def _batches(self, tasks: Iterator[Task]) -> Iterator[tuple[list[Task], list[Part]]]:
         budget = BATCH_SECONDS["cpu" if self.backbone.module.device.type == "cpu" else "cuda"]
         collate, exact = PartCollator(self.backbone), self.backbone.pads_exactly
         for gathered in _gather(tasks, _GATHERED * budget):
@@ -257,100 +243,8 @@ class Recogniser:
                 yield batch, collate([task.take() for task in batch])
 
 
-@dataclass(slots=True)
-class _Task:
-    """A window that goes through the model, and what came of it."""
-
-    start: float
-    end: float
-    samples: np.ndarray | None
-    found: Hypothesis | None = None
-    done: bool = False
-
-    @property
-    def seconds(self) -> float:
-        return self.end - self.start
-
-    def take(self) -> Item:
-        """The samples, which are not kept."""
-        samples, self.samples = self.samples, None
-        return {"id": "", "audio": samples, "labels": [], "epoch": 0}  # type: ignore[typeddict-item]
-
-
-@dataclass(slots=True)
-class _Progress:
-    """A source that is read and transcribed."""
-
-    source: str
-    tasks: deque[_Task] = field(default_factory=deque)
-    samples: int = 0
-    read: bool = False
-    error: AudioError | None = None
-    parts: list[Segment] = field(default_factory=list)
-    words: list[Word] = field(default_factory=list)
-    end: float = 0.0
-
-
-class _Desk:
-    """Takes sources apart into windows, in one thread, and puts their words together, in another."""
-
-    def __init__(self, backbone: Backbone, windowing: Windowing) -> None:
-        self._backbone = backbone
-        self._windowing = windowing
-        self._open: deque[_Progress] = deque()
-
-    def windows(self, sources: Iterable[Source]) -> Iterator[_Task]:
-        """The windows of all sources, one after the other."""
-        share = self._backbone.frame_seconds is not None
-        for source in sources:
-            progress = _Progress("" if isinstance(source, Recording) else str(source))
-            self._open.append(progress)
-            try:
-                for window in cut(self._counted(source, progress), self._windowing, share=share):
-                    task = _Task(window.start, window.end, window.samples)
-                    progress.tasks.append(task)
-                    yield task
-            except AudioError as error:
-                progress.error = error
-            progress.read = True
-
-    def _counted(self, source: Source, progress: _Progress) -> Iterator[np.ndarray]:
-        for block in _blocks(source):
-            progress.samples += len(block)
-            yield block
-
-    def finished(self) -> Iterator[Transcript | Failure]:
-        """What is ready of the sources, in their order."""
-        while self._open:
-            progress = self._open[0]
-            while progress.tasks and progress.tasks[0].done:
-                self._add(progress, progress.tasks.popleft())
-            if not progress.read or progress.tasks:
-                return
-            self._open.popleft()
-            if progress.error is not None:
-                yield Failure(progress.source, progress.error)
-            else:
-                segments = progress.parts or segments_of(progress.words)
-                yield Transcript(progress.source, progress.samples / SAMPLE_RATE, tuple(segments))
-
-    def _add(self, progress: _Progress, task: _Task) -> None:
-        text = "" if task.found is None else " ".join(task.found.text.split())
-        if task.found is None or not text:
-            return
-        words = self._backbone.word_times(task.found)
-        if words is None:
-            progress.parts.append(Segment(text, task.start, task.end))
-            return
-        moved = [replace(word, start=word.start + task.start, end=word.end + task.start) for word in words]
-        # only the end of what there is can meet the new window
-        kept = next((i for i, word in enumerate(progress.words) if word.end > task.start - 1.0), len(progress.words))
-        progress.words[kept:] = join(progress.words[kept:], moved, task.start, progress.end)
-        progress.end = task.end
-
-
-def _gather(tasks: Iterable[_Task], seconds: float) -> Iterator[list[_Task]]:
-    gathered: list[_Task] = []
+def _gather(tasks: Iterable[Task], seconds: float) -> Iterator[list[Task]]:
+    gathered: list[Task] = []
     for task in tasks:
         gathered.append(task)
         if sum(one.seconds for one in gathered) >= seconds:
@@ -358,22 +252,3 @@ def _gather(tasks: Iterable[_Task], seconds: float) -> Iterator[list[_Task]]:
             gathered = []
     if gathered:
         yield gathered
-
-
-def _blocks(source: Source) -> Iterator[np.ndarray]:
-    if not isinstance(source, Recording):
-        yield from read_blocks(source)
-        return
-    samples, rate = source.samples, source.sample_rate
-    if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
-        raise AudioError(
-            f"audio is {samples.dtype} of shape {samples.shape}; give floats between -1 and 1, [samples] or [samples, "
-            "channels]"
-        )
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise AudioError(f"audio of {rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} Hz can be resampled")
-    if not np.isfinite(samples).all():
-        raise AudioError("audio holds NaN or infinite samples")
-    mono = samples if samples.ndim == 1 else samples.mean(axis=1)
-    pieces: Sequence[np.ndarray] = [mono[at : at + rate] for at in range(0, len(mono), rate)]
-    yield from resample_blocks((piece.astype(np.float32) for piece in pieces), rate, SAMPLE_RATE)
