@@ -11,9 +11,11 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jsonargparse import ArgumentError
+
 from audio_lottery.config import DecoderConfig
 from audio_lottery.errors import AudioError, ConfigError
-from audio_lottery.settings import parse_config
+from audio_lottery.settings import make_parser, to_config
 from audio_lottery.storage import write_bytes
 
 if TYPE_CHECKING:
@@ -105,13 +107,26 @@ def _decoder(options: argparse.Namespace) -> DecoderConfig:
     if options.decoder in ("greedy", "beam"):
         decoder = DecoderConfig(kind=options.decoder)
     elif Path(options.decoder).suffix in (".yaml", ".yml"):
-        decoder = parse_config(["--config", options.decoder]).evaluation.decoder
+        decoder = _decoder_in(options.decoder)
     else:
         raise ConfigError(f"--decoder {options.decoder} is neither greedy, beam nor a .yaml file of tune-decoder")
     if decoder.kind == "greedy" and given:
         listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ConfigError(f"{listed}: greedy search takes none; add --decoder beam")
     return replace(decoder, **given)
+
+
+def _decoder_in(file: str) -> DecoderConfig:
+    """The decoder in a file as `audio-lottery tune-decoder` writes it.
+
+    Raises:
+        ConfigError: it cannot be read, or has settings that do not exist.
+    """
+    parser = make_parser("audio-lottery transcribe")
+    try:
+        return to_config(parser, parser.parse_args(["--config", file])).evaluation.decoder
+    except ArgumentError as error:
+        raise ConfigError(f"--decoder {file}: {error}") from error
 
 
 def _check_stream(options: argparse.Namespace) -> None:

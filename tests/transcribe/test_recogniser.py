@@ -121,10 +121,9 @@ def test_every_family_says_what_evaluation_reads(family):
             backbone.search(backbone.emit(backbone.features([one]), torch.tensor([len(one)])))[0][0].text
             for one in audio
         ]
-    found = [list(Recogniser(backbone, threads=threads).transcribe_all(map(Recording, audio))) for threads in (1, 2)]
-    assert found[0] == found[1]
+    found = list(Recogniser(backbone).transcribe_all(map(Recording, audio)))
     assert any(expected)
-    for one, text, samples in zip(found[0], expected, audio, strict=True):
+    for one, text, samples in zip(found, expected, audio, strict=True):
         assert one.text == " ".join(text.split())
         times = [time for word in one.words for time in (word.start, word.end)]
         assert times == sorted(times)
