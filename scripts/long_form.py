@@ -4,7 +4,7 @@
     python scripts/long_form.py --model MODEL --corpus jsonl --path an4 --split test.jsonl --minutes 20 --gap 0.3
 
 The utterances follow one another, again and again until the time is filled, with --gap seconds between them: of their
-own background (the end of an utterance, turned round), so that the gap is no digital silence. WER is counted on all
+own background (the quietest tenth of a second), so that the gap is no digital silence. WER is counted on all
 words as one text; a word that is lost or doubled where windows meet is an error there and none one by one.
 """
 
@@ -28,6 +28,8 @@ from audio_lottery.data.text import get_normalizer
 from audio_lottery.errors import ModelError
 from audio_lottery.evaluation.alignment import DELETION, HIT, INSERTION, align
 from audio_lottery.transcribe import Recogniser, Recording, Transcript, Windowing
+
+_TENTH = SAMPLE_RATE // 10
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,14 @@ def main() -> None:
     parser.add_argument("--normalizer", default="basic", help="of the words that are compared (default: basic)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--longest", type=float, default=Windowing.longest, help="seconds of a window at most")
-    parser.add_argument("--shortest", type=float, default=Windowing.shortest, help="behind which a pause may cut")
+    parser.add_argument("--sentence", type=float, default=Windowing.sentence, help="seconds of silence that always cut")
+    parser.add_argument("--shortest", type=float, default=Windowing.shortest, help="behind which shorter ones may")
     parser.add_argument("--overlap", type=float, default=Windowing.overlap, help="seconds shared without a pause")
     options = parser.parse_args()
 
     manifest = load_manifest([CorpusConfig(options.corpus, options.split, options.path)], Path())
     recogniser = Recogniser.load(options.model, threads=options.threads)
-    windowing = Windowing(options.longest, options.shortest, overlap=options.overlap)
+    windowing = Windowing(options.longest, options.sentence, options.shortest, overlap=options.overlap)
     normalize = get_normalizer(options.normalizer)
 
     def audio(row: int) -> np.ndarray:
@@ -111,11 +114,12 @@ def join(manifest, audio, seconds: float, gap: float, path: Path) -> Joined:  # 
 
 
 def with_gap(samples: np.ndarray, gap: int) -> Iterator[np.ndarray]:
-    """An utterance, and a gap of the sound of its last tenth of a second, forth and back."""
+    """An utterance, and a gap that sounds as its quietest tenth of a second, forth and back."""
     yield samples
-    tail = samples[-SAMPLE_RATE // 10 :]
-    if gap:
-        yield np.resize(np.concatenate([tail[::-1], tail]), gap)
+    frames = samples[: len(samples) // _TENTH * _TENTH].reshape(-1, _TENTH)
+    if gap and len(frames):
+        quiet = frames[np.square(frames).mean(axis=1).argmin()]
+        yield np.resize(np.concatenate([quiet, quiet[::-1]]), gap)
 
 
 def errors(reference: list[str], hypothesis: list[str]) -> str:

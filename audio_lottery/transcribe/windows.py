@@ -1,6 +1,6 @@
 """Recordings of any length: cut into windows that a recogniser can take, and their words joined again.
 
-Windows end in a silence where there is one, and share it. Where nobody pauses they share some seconds of speech, and
+Windows end in the middle of a pause where there is one. Where nobody pauses they share some seconds of speech, and
 `join` finds the place where one window's words give way to the next one's.
 """
 
@@ -22,8 +22,8 @@ _FRAME, _SMOOTHED = SAMPLE_RATE // 50, 5
 _SHARE, _DEEPEST = 0.35, 40.0
 # Speech that stands out less than this has no pauses that could be told from it, in dB.
 _LEAST = 9.0
-# Silence on each side of a cut that windows keep, in seconds.
-_KEPT = 0.5
+# Digital silence at the ends of a window that it keeps, in seconds.
+_KEPT = 0.25
 
 # Seconds that one word may lie apart in two windows.
 _APART = 0.2
@@ -36,19 +36,21 @@ class Windowing:
     """How long recordings are cut.
 
     Attributes:
-        longest: seconds of a window at most.
-        shortest: seconds behind which a pause may end a window.
-        pause: seconds of silence that a cut needs.
+        longest: seconds of a window at most; what is no longer is not cut.
+        sentence: seconds of silence that end a window wherever they are, but for its first second.
+        shortest: seconds behind which the longest of shorter pauses ends a window.
+        pause: seconds of silence that are one.
         overlap: seconds that two windows share where nobody pauses.
     """
 
     longest: float = 20.0
+    sentence: float = 0.3
     shortest: float = 5.0
     pause: float = 0.25
     overlap: float = 4.0
 
     def __post_init__(self) -> None:
-        if not (0 < self.overlap < self.shortest <= self.longest and self.pause > 0):
+        if not (0 < self.overlap < self.shortest <= self.longest and 0 < self.pause <= self.sentence):
             raise ConfigError(
                 f"windows of {self.shortest:g} to {self.longest:g} s cannot be cut with an overlap of {self.overlap:g} "
                 "s: overlap < shortest <= longest, and all above 0"
@@ -57,7 +59,8 @@ class Windowing:
     @classmethod
     def up_to(cls, seconds: float) -> "Windowing":
         """Windows of at most so many seconds, the rest in proportion."""
-        return cls(seconds, seconds / 4, min(cls.pause, seconds / 8), min(cls.overlap, seconds / 5))
+        pause = min(cls.pause, seconds / 8)
+        return cls(seconds, max(pause, cls.sentence), seconds / 4, pause, min(cls.overlap, seconds / 5))
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,10 @@ def cut(blocks: Iterable[np.ndarray], windowing: Windowing, *, share: bool = Tru
             end, after = _place(waiting[:longest], windowing, share)
             yield from _trimmed(waiting[:end], begin)
             waiting, begin = waiting[after:], begin + after
+    # what is left of a long recording ends sentences as the rest did; a short one goes through whole
+    while begin and (pause := _sentence(_pauses(waiting, windowing.pause), windowing)):
+        yield from _trimmed(waiting[: pause.middle], begin)
+        waiting, begin = waiting[pause.middle :], begin + pause.middle
     yield from _trimmed(waiting, begin)
 
 
@@ -113,37 +120,48 @@ def _trimmed(samples: np.ndarray, begin: int) -> Iterator[Window]:
 
 def _place(samples: np.ndarray, windowing: Windowing, share: bool) -> tuple[int, int]:
     """Where a window ends and where the next one begins, in samples from the start of both."""
-    kept = round(_KEPT * SAMPLE_RATE)
     if is_silent(samples):
-        return len(samples), len(samples) - kept
-    pause = longest_pause(samples, windowing.shortest, windowing.pause)
+        return len(samples), len(samples)
+    pauses = _pauses(samples, windowing.pause)
+    late = [pause for pause in pauses if pause.end > windowing.shortest * SAMPLE_RATE]
+    pause = _sentence(pauses, windowing) or max(late, key=lambda one: one.length, default=None)
     if pause is None:
         return len(samples), len(samples) - (round(windowing.overlap * SAMPLE_RATE) if share else 0)
-    begin, end = pause
-    if end - begin > 2 * kept and is_silent(samples[begin + kept : end - kept]):
-        return begin + kept, end - kept
-    middle = (begin + end) // 2
-    return (min(end, middle + kept), max(begin, middle - kept)) if share else (middle, middle)
+    return pause.middle, pause.middle
 
 
-def longest_pause(samples: np.ndarray, after: float, least: float) -> tuple[int, int] | None:
-    """The longest pause of a piece of speech, in samples.
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """Silence, in samples."""
+
+    begin: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        return self.end - self.begin
+
+    @property
+    def middle(self) -> int:
+        return (self.begin + self.end) // 2
+
+
+def _sentence(pauses: Sequence[_Pause], windowing: Windowing) -> _Pause | None:
+    """The first pause between sentences; not at the very start, where the window before ended in it."""
+    least = windowing.sentence * SAMPLE_RATE
+    return next((one for one in pauses if one.begin >= SAMPLE_RATE and one.length >= least), None)
+
+
+def _pauses(samples: np.ndarray, least: float) -> list[_Pause]:
+    """The pauses of a piece of speech that last for ``least`` seconds, in order.
 
     A pause is where the power, smoothed over 0.1 s, is nearer to that of the quietest moment than to the active speech
     level (ITU-T P.56), in dB: noise in the background moves both ends of that scale.
-
-    Args:
-        samples: at `SAMPLE_RATE`, not all of them silent.
-        after: seconds at the start that no pause counts in.
-        least: seconds that it lasts.
-
-    Returns:
-        Where it begins and ends; None where there is none.
     """
-    frames, first = len(samples) // _FRAME, round(after * SAMPLE_RATE / _FRAME)
+    frames = len(samples) // _FRAME
     moment = max(_SMOOTHED, round(least * SAMPLE_RATE / _FRAME))
-    if frames - first < moment:
-        return None
+    if frames < moment or is_silent(samples):
+        return []
     power = np.square(samples[: frames * _FRAME].reshape(frames, _FRAME), dtype=np.float64).mean(axis=1)
     speech = 10 * np.log10(active_power(samples))
     level, longer = (
@@ -152,14 +170,11 @@ def longest_pause(samples: np.ndarray, after: float, least: float) -> tuple[int,
     )
     floor = float(longer.min())
     if speech - floor < _LEAST:
-        return None
+        return []
     quiet = np.r_[False, level < floor + _SHARE * (speech - floor), False]
-    quiet[: 1 + first] = False
     edges = np.flatnonzero(quiet[1:] != quiet[:-1]).reshape(-1, 2) * _FRAME
-    if not len(edges):
-        return None
-    begin, end = edges[np.argmax(edges[:, 1] - edges[:, 0])]
-    return (int(begin), int(end)) if end - begin >= least * SAMPLE_RATE else None
+    found = [_Pause(int(begin), int(end)) for begin, end in edges]
+    return [one for one in found if one.length >= least * SAMPLE_RATE]
 
 
 def _smooth(power: np.ndarray, width: int) -> np.ndarray:

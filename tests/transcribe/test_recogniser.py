@@ -24,7 +24,7 @@ from tests.models.test_words import FRAMES
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 STEP = 320
-SHORT = Windowing(4.0, 2.0, overlap=1.5)
+SHORT = Windowing(4.0, shortest=2.0, overlap=1.5)
 
 
 class Reader(CtcBackbone):
