@@ -1,5 +1,7 @@
 """Recordings into words: as evaluation reads them, whatever their length, rate, channels, batch and threads."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import soundfile
@@ -105,6 +107,23 @@ def test_many_recordings_come_in_order_and_bad_ones_alone(tmp_path):
     assert said[7] == "last"
     assert [one.source for one in found] == [*map(str, sources[:-1]), ""]
     assert sum(seconds) > 20
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path):
+    """Ten minutes are 37 MiB of samples."""
+    minute = speak(["abc", "de"] * 50, [0.1, 0.4] * 50)
+    with soundfile.SoundFile(tmp_path / "long.wav", "w", SAMPLE_RATE, 1, "FLOAT") as file:
+        while file.frames < 600 * SAMPLE_RATE:
+            file.write(minute)
+    recogniser = Recogniser(Reader())
+    tracemalloc.start()
+    try:
+        found = recogniser.transcribe(tmp_path / "long.wav")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert set(found.text.split()) == {"abc", "de"}
+    assert peak < 20 * 2**20
 
 
 @pytest.mark.parametrize("family", FRAMES)
