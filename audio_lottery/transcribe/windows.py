@@ -95,14 +95,17 @@ def cut(blocks: Iterable[np.ndarray], windowing: Windowing, *, share: bool = Tru
     for block in blocks:
         waiting = np.concatenate([waiting, block])
         while len(waiting) > longest:
-            end, after = _place(waiting[:longest], windowing, share)
-            yield from _trimmed(waiting[:end], begin)
-            waiting, begin = waiting[after:], begin + after
+            at = 0
+            for end, after in _places(waiting[:longest], windowing, share):
+                yield from _trimmed(waiting[at:end], begin + at)
+                at = after
+            waiting, begin = waiting[at:], begin + at
+    at = 0
     # what is left of a long recording ends sentences as the rest did; a short one goes through whole
-    while begin and (pause := _sentence(_pauses(waiting, windowing.pause), windowing)):
-        yield from _trimmed(waiting[: pause.middle], begin)
-        waiting, begin = waiting[pause.middle :], begin + pause.middle
-    yield from _trimmed(waiting, begin)
+    for middle in _sentences(_pauses(waiting, windowing.pause), windowing) if begin else ():
+        yield from _trimmed(waiting[at:middle], begin + at)
+        at = middle
+    yield from _trimmed(waiting[at:], begin + at)
 
 
 def _trimmed(samples: np.ndarray, begin: int) -> Iterator[Window]:
@@ -115,19 +118,24 @@ def _trimmed(samples: np.ndarray, begin: int) -> Iterator[Window]:
     if heard:
         kept = round(_KEPT * SAMPLE_RATE)
         first, last = max(0, heard[0] * _FRAME - kept), (heard[-1] + 1) * _FRAME + kept
-        yield Window((begin + first) / SAMPLE_RATE, samples[first:last])
+        yield Window(
+            (begin + first) / SAMPLE_RATE, samples[first:last].copy()
+        )  # a view would keep all of the recording's last seconds
 
 
-def _place(samples: np.ndarray, windowing: Windowing, share: bool) -> tuple[int, int]:
-    """Where a window ends and where the next one begins, in samples from the start of both."""
+def _places(samples: np.ndarray, windowing: Windowing, share: bool) -> list[tuple[int, int]]:
+    """Where windows end and where the next ones begin, in samples from the start of the first; at least one."""
     if is_silent(samples):
-        return len(samples), len(samples)
+        return [(len(samples), len(samples))]
     pauses = _pauses(samples, windowing.pause)
+    sentences = _sentences([pause for pause in pauses if pause.end < len(samples) - _FRAME], windowing)
+    if sentences:
+        return [(middle, middle) for middle in sentences]
     late = [pause for pause in pauses if pause.end > windowing.shortest * SAMPLE_RATE]
-    pause = _sentence(pauses, windowing) or max(late, key=lambda one: one.length, default=None)
-    if pause is None:
-        return len(samples), len(samples) - (round(windowing.overlap * SAMPLE_RATE) if share else 0)
-    return pause.middle, pause.middle
+    if late:
+        middle = max(late, key=lambda one: one.length).middle
+        return [(middle, middle)]
+    return [(len(samples), len(samples) - (round(windowing.overlap * SAMPLE_RATE) if share else 0))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +154,14 @@ class _Pause:
         return (self.begin + self.end) // 2
 
 
-def _sentence(pauses: Sequence[_Pause], windowing: Windowing) -> _Pause | None:
-    """The first pause between sentences; not at the very start, where the window before ended in it."""
-    least = windowing.sentence * SAMPLE_RATE
-    return next((one for one in pauses if one.begin >= SAMPLE_RATE and one.length >= least), None)
+def _sentences(pauses: Sequence[_Pause], windowing: Windowing) -> list[int]:
+    """The middles of the pauses between sentences; none before a second of speech."""
+    middles: list[int] = []
+    for pause in pauses:
+        spoken = pause.begin - (middles[-1] if middles else 0)
+        if spoken >= SAMPLE_RATE and pause.length >= windowing.sentence * SAMPLE_RATE:
+            middles.append(pause.middle)
+    return middles
 
 
 def _pauses(samples: np.ndarray, least: float) -> list[_Pause]:
