@@ -17,6 +17,7 @@ from audio_lottery.config import DecoderConfig
 from audio_lottery.errors import AudioError, ConfigError
 from audio_lottery.settings import make_parser, to_config
 from audio_lottery.storage import write_bytes
+from audio_lottery.transcribe.formats import FORMATS, to_json
 
 if TYPE_CHECKING:
     from audio_lottery.transcribe import Recogniser, Transcript, Windowing
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FORMATS = ("text", "json", "srt", "vtt", "tsv")
 # What goes onto the screen for many files one after the other; the others need a file each.
 _TOGETHER = ("text", "json")
 
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "files", metavar="FILE", nargs="*", help="files, folders, or patterns such as 'talks/**/*.flac'"
     )
-    parser.add_argument("--format", choices=_FORMATS, default="text", help="(default: text)")
+    parser.add_argument("--format", choices=list(FORMATS), default="text", help="(default: text)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="a file for each recording goes there")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="(default: float32)")
     parser.add_argument("--threads", type=int, help="(default: torch's)")
@@ -185,8 +185,6 @@ def _files(recogniser: "Recogniser", files: "list[AudioFile]", windowing: "Windo
 
 
 def _write(transcript: "Transcript", file: "AudioFile", files: int, options: Any) -> None:
-    from audio_lottery.transcribe.formats import FORMATS, to_json
-
     ending, write = FORMATS[options.format]
     if options.out is not None:
         write_bytes(options.out / f"{file.name}{ending}", write(transcript).encode())
