@@ -117,9 +117,9 @@ def test_a_saved_round_transcribes_in_a_plain_pipeline(finished, tiny_corpus):
     assert heard.split() == hypothesis.split()
 
 
-def test_the_same_command_again_returns_what_is_there(finished, recipe):
+def test_the_same_command_again_returns_what_is_there(finished, here):
     before = {p: p.stat().st_mtime_ns for p in finished.glob("*/model.safetensors")}
-    result = recipe("--config", str(finished / "config.yaml"))
+    result = here("--config", str(finished / "config.yaml"))
     assert result.returncode == 0, result.stderr
     assert {p: p.stat().st_mtime_ns for p in finished.glob("*/model.safetensors")} == before
 
@@ -180,16 +180,16 @@ def test_two_processes_agree(tiny_corpus, finished, tmp_path):
     assert len(list((tmp_path / "run").glob("tensorboard/round_02/*"))) == 1, "only the main process logs"
 
 
-def test_a_launch_that_starts_one_process_where_two_were_asked_for_is_refused(tiny_config_file, recipe):
-    result = recipe("--config", str(tiny_config_file), "--num_processes", "2")
+def test_a_launch_that_starts_one_process_where_two_were_asked_for_is_refused(tiny_config_file, here):
+    result = here("--config", str(tiny_config_file), "--num_processes", "2")
     assert result.returncode == 2
     assert "num_processes is 2 and 1 started" in result.stderr
     assert not (tiny_config_file.parent / "run").exists()
 
 
-def test_evaluate_gives_the_numbers_of_the_search(finished, command_line, tmp_path):
+def test_evaluate_gives_the_numbers_of_the_search(finished, command_here, tmp_path):
     model, out = str(finished / "round_01"), tmp_path / "out"
-    result = command_line("evaluate", model, "--config", str(finished / "config.yaml"), "--out", str(out))
+    result = command_here("evaluate", model, "--config", str(finished / "config.yaml"), "--out", str(out))
     assert result.returncode == 0, result.stderr
     metrics = json.loads((finished / "round_01" / "metrics.json").read_text())
     for suite in metrics["test"].values():
@@ -202,7 +202,7 @@ def test_evaluate_gives_the_numbers_of_the_search(finished, command_line, tmp_pa
     assert "EVAL" in table
 
 
-def test_evaluate_takes_suites_from_the_command_line(finished, command_line, tmp_path):
+def test_evaluate_takes_suites_from_the_command_line(finished, command_here, tmp_path):
     arguments = [
         "--config",
         str(finished / "config.yaml"),
@@ -212,7 +212,7 @@ def test_evaluate_takes_suites_from_the_command_line(finished, command_line, tmp
         "--out",
         str(tmp_path / "out"),
     ]
-    result = command_line("evaluate", str(finished / "theta"), *arguments)
+    result = command_here("evaluate", str(finished / "theta"), *arguments)
     assert result.returncode == 0, result.stderr
     suites = json.loads((tmp_path / "out" / "evaluation.json").read_text())["suites"]
     assert [(name, suite["snr_db"], suite["rir"]) for name, suite in suites.items()] == [
@@ -222,23 +222,23 @@ def test_evaluate_takes_suites_from_the_command_line(finished, command_line, tmp
     ]
 
 
-def test_difference_to_the_dense_model_and_selection(finished, command_line, tmp_path):
+def test_difference_to_the_dense_model_and_selection(finished, command_here, tmp_path):
     dense, pruned = (json.loads((finished / f"round_0{k}" / "metrics.json").read_text()) for k in (0, 2))
     for name in ("clean", "noise10"):
         difference = pruned["test"][name]["difference_to_dense"]
         assert difference["difference"] == pytest.approx(pruned["test"][name]["wer"] - dense["test"][name]["wer"])
         assert difference["interval"][0] <= difference["difference"] <= difference["interval"][1]
-    result = command_line("select", str(finished), "--json", str(tmp_path / "tickets.json"))
+    result = command_here("select", str(finished), "--json", str(tmp_path / "tickets.json"))
     assert result.returncode == 0, result.stderr
     assert "extreme" in result.stdout
     assert (tmp_path / "tickets.json").is_file()
 
 
-def test_theta_can_be_random_or_a_folder(finished, tiny_corpus, tmp_path, recipe):
+def test_theta_can_be_random_or_a_folder(finished, tiny_corpus, tmp_path, here):
     for name, model in {"folder": {"init": str(finished / "theta")}, "random": {"random_init": True}}.items():
         settings = {"model": {"init": str(finished / "theta")} | model, "theta": {}}
         config = write_settings(tiny_corpus, tmp_path / name, tmp_path / f"{name}.yaml", **settings)
-        result = recipe("--config", str(config), "--search.rounds", "1")
+        result = here("--config", str(config), "--search.rounds", "1")
         assert result.returncode == 0, result.stderr
     theta, folder, random_init = (
         load_file(run / "theta" / "model.safetensors") for run in (finished, tmp_path / "folder", tmp_path / "random")
