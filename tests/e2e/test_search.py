@@ -19,6 +19,7 @@ from audio_lottery.data.audio import read_audio
 from audio_lottery.pruning import Mask
 from tests.conftest import tiny_settings
 from tests.e2e.conftest import RECIPE, environment, execute
+from tests.lottery.test_backbones import TINY
 
 COLUMNS = [
     "round",
@@ -154,16 +155,16 @@ def count_files(folder: Path) -> int:
     return sum(1 for _ in folder.rglob("*")) if folder.exists() else 0
 
 
-def launch_two(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def launch_two(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += [str(RECIPE), "--config", str(config), "--num_processes", "2", *arguments]
+    command += [str(script), *arguments]
     return execute(command, env=environment(ACCELERATE_USE_CPU="true"))
 
 
 def test_two_processes_agree(tiny_corpus, finished, tmp_path):
     config = write_settings(tiny_corpus, tmp_path / "run", tmp_path / "config.yaml")
-    result = launch_two(config)
+    result = launch_two(RECIPE, "--config", str(config), "--num_processes", "2")
     assert result.returncode == 0, result.stderr
     rows = outcome(tmp_path / "run")
     assert [row[0] for row in rows] == ["0", "1", "2"]
@@ -178,6 +179,19 @@ def test_two_processes_agree(tiny_corpus, finished, tmp_path):
         assert all(not model[name][~kept].any() for name, kept in mask.items())
     assert metrics["test"]["clean"]["utterances"] == 8
     assert len(list((tmp_path / "run").glob("tensorboard/round_02/*"))) == 1, "only the main process logs"
+
+
+def test_two_processes_agree_whatever_the_family(tiny_corpus, tmp_path):
+    result = launch_two(Path(__file__).with_name("two_processes.py"), str(tiny_corpus), str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    for family in TINY:
+        folder = tmp_path / family / "round_01"
+        metrics = json.loads((folder / "metrics.json").read_text())
+        mask, model = Mask.load(folder / "mask.safetensors"), load_file(folder / "model.safetensors")
+        assert metrics["processes"] == 2
+        assert metrics["mask_sha256"] == mask.sha256()
+        assert mask.kept == int(0.8 * mask.prunable + 0.5)
+        assert all(not model[name][~kept].any() for name, kept in mask.items())
 
 
 def test_a_launch_that_starts_one_process_where_two_were_asked_for_is_refused(tiny_config_file, here):
