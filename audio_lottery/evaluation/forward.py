@@ -85,7 +85,8 @@ def forward(
     def compute(parts: list[Part]) -> list[tuple[list[int], Emission]]:
         # Both are settings of a thread. Not torch.inference_mode: a module that keeps something of the pass (rotary
         # positions of Wav2Vec2-Conformer) could not be trained afterwards.
-        autocast: Any = torch.autocast(device.type, torch.bfloat16) if settings.precision == "bf16" else nullcontext()
+        half = settings.precision == "bf16" and settings.runtime == "torch"  # the other runtime has a bf16 of its own
+        autocast: Any = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
         results = []
         with torch.no_grad(), autocast:
             for places, batch in parts:
