@@ -152,7 +152,10 @@ class EvaluationConfig:
         max_utterance_seconds: a longer test utterance stops the evaluation with its id: attention needs memory by the
             square of the length. Nothing is left out.
         seed: seed of the noise; with the suite's name and the utterance id it fixes every sample of the noise.
-        precision: no (float32) or bf16 for the forward pass of evaluation.
+        runtime: torch, or sparse: the kernels for zeros on a CPU, as a ticket is deployed (docs/sparse-runtime.md). A
+            training looks at dev on torch in any case.
+        precision: no (float32) or bf16 for the forward pass of evaluation: autocast of torch, or the precision of the
+            sparse runtime.
         decoder: from logits to words.
         bootstrap: resamples of every confidence interval; 0 computes none.
     """
@@ -161,6 +164,7 @@ class EvaluationConfig:
     max_batch_seconds: float | None = None
     max_utterance_seconds: float = 120.0
     seed: int = 0
+    runtime: Literal["torch", "sparse"] = "torch"
     precision: Literal["no", "bf16"] = "no"
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     bootstrap: int = 1000

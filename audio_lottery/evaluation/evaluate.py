@@ -14,6 +14,7 @@ from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.data.noise import check_recordings
 from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.evaluator import make_evaluator
+from audio_lottery.evaluation.runtime import on_runtime
 from audio_lottery.evaluation.transcripts import Transcripts, join
 from audio_lottery.models.load import load_trained
 from audio_lottery.processes import make_accelerator
@@ -56,6 +57,7 @@ def evaluate_model(checkpoint: str, config: RunConfig, *, stream: bool = False) 
     source = ModelConfig(init=checkpoint, attention=config.model.attention, revision=config.model.revision)
     backbone = load_trained(source)
     backbone.module.to(accelerator.device)
+    backbone = on_runtime(backbone, config.evaluation)
     evaluator = make_evaluator(config, accelerator, backbone)
     suites = config.evaluation.suites
     parts: dict[str, list[Transcripts]] = {suite.name: [] for suite in suites}

@@ -94,7 +94,7 @@ class Evaluator:
             manifest: dev.
             max_batch_seconds: budget of padded audio of a batch; None suits the device.
         """
-        settings = replace(self.settings, max_batch_seconds=max_batch_seconds, precision="no")
+        settings = replace(self.settings, max_batch_seconds=max_batch_seconds, runtime="torch", precision="no")
         plain = replace(self, settings=settings, decoder=None)
         nbest = plain.hypotheses(backbone, manifest, description="dev")
         return score(manifest["id"], manifest["text"], best_texts(nbest), self.normalizer).to_dict()
@@ -118,6 +118,7 @@ class Evaluator:
             "snr_db": suite.snr_db,
             "rir": suite.rir,
             "seed": settings.seed,
+            "runtime": settings.runtime,
             "precision": settings.precision,
             "decoder": "greedy" if self.decoder is None else self.decoder.name,
             "corpora": transcripts.corpora,

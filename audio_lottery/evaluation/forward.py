@@ -82,8 +82,10 @@ def forward(
         disable=not accelerator.is_local_main_process or None,
     )
 
+    # the other runtime has a bfloat16 of its own
+    precision = settings.precision if settings.runtime == "torch" else "no"
     silent = 0
-    with progress, closing(loader), closing(emissions(backbone, loader, device, settings.precision)) as computed:
+    with progress, closing(loader), closing(emissions(backbone, loader, device, precision)) as computed:
         for rows, results in zip(mine, computed, strict=True):
             for places, emission in results:
                 yield [rows[place] for place in places], emission

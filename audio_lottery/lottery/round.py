@@ -16,6 +16,7 @@ from audio_lottery.config import SuiteConfig, TrainingConfig
 from audio_lottery.evaluation.compare import compare
 from audio_lottery.evaluation.counts import count_errors
 from audio_lottery.evaluation.evaluator import make_evaluator
+from audio_lottery.evaluation.runtime import on_runtime
 from audio_lottery.evaluation.transcripts import Transcripts, read_transcripts
 from audio_lottery.lottery.keep import check_sources
 from audio_lottery.lottery.provenance import provenance
@@ -156,6 +157,7 @@ def _train(
 
 def _evaluate(run: Run, backbone: Backbone, number: int) -> tuple[dict[str, dict[str, Any]], dict[str, Transcripts]]:
     """The kept model on dev, where tickets are chosen, and on every test suite; the transcripts of all of them."""
+    backbone = on_runtime(backbone, run.config.evaluation)
     evaluator = make_evaluator(run.config, run.accelerator, backbone)
     results: dict[str, dict[str, Any]] = {}
     transcripts: dict[str, Transcripts] = {}

@@ -17,7 +17,7 @@ from audio_lottery.lottery.methods import check_method, make_method
 from audio_lottery.lottery.round import make_theta, run_round
 from audio_lottery.lottery.run import Run
 from audio_lottery.lottery.run_folder import RoundRow, RunFolder
-from audio_lottery.processes import make_accelerator
+from audio_lottery.processes import finish_trackers, make_accelerator
 from audio_lottery.settings import save_config
 from audio_lottery.storage import is_sealed
 from audio_lottery.training.tracking import tracker_names
@@ -43,7 +43,7 @@ def search(config: RunConfig, on_round: Callable[[list[RoundRow], Path], None] |
     run = prepare_run(config)
     make_theta(run)
     if config.search.theta_only:
-        run.accelerator.end_training()
+        finish_trackers(run.accelerator)
         return []
     if run.accelerator.is_main_process and not is_sealed(run.folder.round(0)):
         run.method.rehearse(config.search.rounds)
@@ -56,7 +56,7 @@ def search(config: RunConfig, on_round: Callable[[list[RoundRow], Path], None] |
             if on_round is not None:
                 on_round(rows, run.folder.path)
     run.accelerator.wait_for_everyone()
-    run.accelerator.end_training()
+    finish_trackers(run.accelerator)
     return rows
 
 
