@@ -14,6 +14,7 @@ _VERBS = {
     "plan": ("what a search would do, and how long it would take here", "plan"),
     "recipes": ("list the configs and suites that come with the package, copy one", "recipes"),
     "evaluate": ("WER of any CTC model under test conditions", "evaluate"),
+    "transcribe": ("recordings into text, JSON or subtitles; live from standard input", "transcribe"),
     "score": ("WER of a file of hypotheses against a file of references", "score"),
     "select": ("choose winning, best and extreme tickets of a run on dev", "select"),
     "compare": ("searches side by side: initialisations, methods or families, over seeds", "compare"),

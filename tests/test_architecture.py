@@ -19,7 +19,7 @@ FLOORS = [
     {"sparse"},
     {"models"},
     {"evaluation"},
-    {"training"},
+    {"training", "transcribe"},
     {"lottery"},
     {"report"},
     {"grid", "publish"},

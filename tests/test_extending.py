@@ -23,7 +23,7 @@ from audio_lottery.lottery.rewind import Rewind
 from audio_lottery.lottery.search import search
 from audio_lottery.models import load
 from audio_lottery.models.cnn_lstm import CnnLstm, CnnLstmConfig, CnnLstmForCTC
-from audio_lottery.models.load import family_of, load_folder
+from audio_lottery.models.load import family_of, load_backbone, load_folder
 from audio_lottery.pruning import FixedPattern, Mask, PatternKind, ScoreKind
 from audio_lottery.pruning.patterns import Blocks
 from audio_lottery.report.page import ExtraTable, read_group, write_page
@@ -32,6 +32,7 @@ from audio_lottery.sparse.benchmark.contestants import RUNTIMES, Runtime
 from audio_lottery.sparse.benchmark.subject import wav2vec2_base
 from audio_lottery.sparse.runtime import registry
 from audio_lottery.sparse.runtime.modules import Accelerated
+from audio_lottery.transcribe.formats import FORMATS
 from tests.lottery.test_backbones import TINY
 from tests.lottery.test_methods import mask, settings
 from tests.sparse.benchmark.conftest import TINY as TINY_WAV2VEC2
@@ -260,6 +261,14 @@ def test_a_table_on_the_report_from_outside(tiny_corpus, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert "Moods &lt;of&gt; layers" in page
     assert "&amp; fine" in page
+
+
+def test_a_format_of_transcripts_from_outside(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(FORMATS, "length", (".len", lambda transcript: f"{transcript.duration:g} s\n"))
+    load_backbone(TINY["cnn_lstm"], 0).save(tmp_path / "model")
+    soundfile.write(tmp_path / "a.wav", np.zeros(8_000), 16_000)
+    assert command_line(["transcribe", str(tmp_path / "model"), str(tmp_path / "a.wav"), "--format", "length"]) == 0
+    assert capsys.readouterr().out == "0.5 s\n"
 
 
 @pytest.mark.parametrize(

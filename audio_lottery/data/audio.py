@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from audio_lottery.data.resample import HIGHEST_RATE, LOWEST_RATE, resample, surroundings
+from audio_lottery.data.resample import HIGHEST_RATE, LOWEST_RATE, resample, resample_blocks, surroundings
 from audio_lottery.errors import AudioError
 
 SAMPLE_RATE = 16_000
@@ -119,9 +119,7 @@ def read_audio(
                     f"{path}{who}: asked for {start:g} s to {last / rate:g} s, but the file ends at "
                     f"{got / rate:.3f} s; correct the manifest or fetch the file again"
                 )
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}{who}: holds NaN or infinite samples; remove it or convert it again")
-    mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+    mono = _mono(samples, path, who)
     if rate == sample_rate:
         return mono
     resampled = resample(mono, rate, sample_rate)
@@ -129,6 +127,42 @@ def read_audio(
     # Cut where a whole file at the new rate would be cut, and never to nothing.
     cut = len(resampled) if end is None or got <= last else round(end * sample_rate) - origin
     return resampled[min(round(start * sample_rate) - origin, cut - 1) : cut]
+
+
+def read_blocks(path: str | Path, seconds: float = 1.0) -> Iterator[np.ndarray]:
+    """A whole file as `read_audio` gives it, block by block: the memory does not grow with its length.
+
+    Args:
+        path: the audio file.
+        seconds: length of what is decoded at a time.
+
+    Yields:
+        float32 ``[samples]``, channels averaged, at `SAMPLE_RATE`.
+
+    Raises:
+        AudioError: the file cannot be decoded, holds nothing, NaN or infinite samples, or less than its header
+            promises, which may be found at its end only.
+    """
+    with _open(path) as file:
+        yield from resample_blocks(_blocks(file, path, round(seconds * file.samplerate)), file.samplerate, SAMPLE_RATE)
+
+
+def _blocks(file: sf.SoundFile, path: str | Path, size: int) -> Iterator[np.ndarray]:
+    frames = 0
+    while len(samples := file.read(size, dtype="float32", always_2d=True)):
+        frames += len(samples)
+        yield _mono(samples, path)
+    if frames < _promised_frames(file):
+        raise _truncated(file, frames)
+    if frames == 0:
+        raise _holds_nothing(path)
+
+
+def _mono(samples: np.ndarray, path: str | Path, who: str = "") -> np.ndarray:
+    """``[frames, channels]`` → ``[frames]``."""
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}{who}: holds NaN or infinite samples; remove it or convert it again")
+    return samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
 
 
 def read_channels(path: str | Path) -> tuple[np.ndarray, int]:

@@ -4,6 +4,7 @@ Against a tone, from 8, 11.025, 22.05, 24, 32, 44.1, 48 or 96 kHz to 16 kHz: err
 frequency below -68 dB, loss 0.011 dB at 0.92 of it, aliases and images from 1.02 of it on below -100 dB, no time shift.
 """
 
+from collections.abc import Iterable, Iterator
 from math import gcd
 
 import numpy as np
@@ -34,6 +35,31 @@ def resample(samples: np.ndarray, old: int, new: int) -> np.ndarray:
     # libsoxr rounds the length; zeros, which it takes to follow anyhow, make it never too short.
     padded = np.pad(samples.astype(np.float32, copy=False), (0, -(-old // new)))
     return soxr.resample(padded, old, new, quality="HQ")[: -(-len(samples) * new // old)]
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], old: int, new: int) -> Iterator[np.ndarray]:
+    """`resample` of a recording that comes in blocks: the same samples, in memory that does not grow with it.
+
+    Args:
+        blocks: ``[samples]`` each, floating point.
+        old: their rate in Hz.
+        new: the rate to convert to.
+
+    Yields:
+        float32 blocks, of other lengths than those that came in.
+    """
+    if old == new:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(old, new, 1, dtype="float32", quality="HQ")
+    read = given = 0
+    for block in blocks:
+        read += len(block)
+        out = stream.resample_chunk(block.astype(np.float32, copy=False))
+        given += len(out)
+        yield out
+    padding = np.zeros(-(-old // new), np.float32)  # as `resample` does
+    yield stream.resample_chunk(padding, last=True)[: -(-read * new // old) - given]
 
 
 def surroundings(first: int, last: int, old: int, new: int) -> tuple[int, int]:

@@ -72,7 +72,7 @@ def forward(
     batches = evaluation_batches(durations, budget, backbone.pads_exactly)
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     dataset = SpeechDataset(manifest, transform=transform)
-    collator = _PartCollator(backbone)
+    collator = PartCollator(backbone)
     loader = read_ahead(make_loader(dataset, iter(mine), collator, num_workers))
     progress = tqdm(
         total=round(sum(float(durations[batch].sum()) for batch in mine)),
@@ -82,21 +82,10 @@ def forward(
         disable=not accelerator.is_local_main_process or None,
     )
 
-    def compute(parts: list[Part]) -> list[tuple[list[int], Emission]]:
-        # Both are settings of a thread. Not torch.inference_mode: a module that keeps something of the pass (rotary
-        # positions of Wav2Vec2-Conformer) could not be trained afterwards.
-        half = settings.precision == "bf16" and settings.runtime == "torch"  # the other runtime has a bf16 of its own
-        autocast: Any = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
-        results = []
-        with torch.no_grad(), autocast:
-            for places, batch in parts:
-                inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch["inputs"].items()}
-                results.append((places, backbone.emit(inputs, batch["samples"])))
-        return results
-
-    together = 1 if backbone.keeps_state else torch.get_num_threads()
+    # the other runtime has a bfloat16 of its own
+    precision = settings.precision if settings.runtime == "torch" else "no"
     silent = 0
-    with progress, closing(loader), closing(_side_by_side(compute, loader, device, together)) as computed:
+    with progress, closing(loader), closing(emissions(backbone, loader, device, precision)) as computed:
         for rows, results in zip(mine, computed, strict=True):
             for places, emission in results:
                 yield [rows[place] for place in places], emission
@@ -112,7 +101,38 @@ def forward(
         )
 
 
-class _PartCollator:
+def emissions(
+    backbone: Backbone, batches: Iterable[list[Part]], device: torch.device, precision: str
+) -> Generator[list[tuple[list[int], Emission]]]:
+    """Forward passes of batches, in order; on a CPU as many side by side as torch has threads.
+
+    Args:
+        backbone: its module must be on ``device``, in evaluation mode.
+        batches: what a `PartCollator` made.
+        device: where the module is.
+        precision: no (float32), or bf16 autocast.
+
+    Yields:
+        For each batch the places in it that gave an emission, and the emission.
+    """
+
+    def compute(parts: list[Part]) -> list[tuple[list[int], Emission]]:
+        # Both are settings of a thread. Not torch.inference_mode: a module that keeps something of the pass (rotary
+        # positions of Wav2Vec2-Conformer) could not be trained afterwards.
+        autocast: Any = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+        results = []
+        with torch.no_grad(), autocast:
+            for places, batch in parts:
+                inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch["inputs"].items()}
+                results.append((places, backbone.emit(inputs, batch["samples"])))
+        return results
+
+    together = 1 if backbone.keeps_state else torch.get_num_threads()
+    with closing(_side_by_side(compute, batches, device, together)) as computed:
+        yield from computed
+
+
+class PartCollator:
     """Pads items to batches that may go through the model as they are; items too short for a frame are in none.
 
     The lengths of the audio decide: those of a manifest are rounded, and a file may end a little before its row does.

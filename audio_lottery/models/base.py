@@ -7,8 +7,8 @@ backbone and nothing else; a new family is one file here and one line in `audio_
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -18,7 +18,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from audio_lottery.config import ModelConfig, SpecAugmentConfig
 from audio_lottery.data.text import Vocabulary
+from audio_lottery.errors import ModelError
 from audio_lottery.models.checkpoint import OpenedCheckpoint
+from audio_lottery.models.words import Word, words
 
 Inputs = dict[str, Tensor]
 """What a module takes, named as transformers names it, padded: first dimension the utterances of the batch."""
@@ -53,6 +55,7 @@ class Hypothesis:
         lm: log10 probability of the text and its end under the language model; 0 without one.
         labels: ids that the text was written with; empty where the search does not say.
         times: seconds from the start of the utterance at which each of the labels was written.
+        ends: seconds at which the writing of each ended; empty where a label is written at one frame.
     """
 
     text: str
@@ -61,6 +64,7 @@ class Hypothesis:
     lm: float
     labels: tuple[int, ...] = ()
     times: tuple[float, ...] = ()
+    ends: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,3 +235,44 @@ class Backbone(ABC):
     def blank(self) -> int | None:
         """Id of the CTC blank; None where emissions are not CTC logits, which language-model search needs."""
         return None
+
+    # -- times --------------------------------------------------------------------------------------------------------
+
+    @property
+    def frame_seconds(self) -> float | None:
+        """Seconds from one output frame to the next; None where outputs do not follow the audio, and have no times."""
+        return None
+
+    def spell(self, labels: Sequence[int]) -> str:
+        """The text of labels, repeats kept, as hypotheses write it."""
+        return str(self.processor.tokenizer.decode(list(labels), group_tokens=False)) if labels else ""
+
+    def word_times(self, hypothesis: Hypothesis) -> list[Word] | None:
+        """When each word of a hypothesis was said; None where `frame_seconds` is.
+
+        Words are those of the text, which a lexicon may write otherwise than the labels spell them.
+        """
+        step = self.frame_seconds
+        if step is None:
+            return None
+        ends = hypothesis.ends or [time + step for time in hypothesis.times]
+        found = words(self.spell, hypothesis.labels, hypothesis.times, ends)
+        texts = hypothesis.text.split()
+        if len(texts) > len(found):
+            return found
+        # labels of a last word that no lexicon has are in no text
+        return [replace(word, text=text) for word, text in zip(found, texts, strict=False)]
+
+    def stream(self, chunks: Iterable[np.ndarray]) -> Iterator[Hypothesis]:
+        """Text while the audio comes in: behind every chunk what has been said so far, at last what `search` says.
+
+        Args:
+            chunks: mono samples, float, at 16 kHz, of any lengths.
+
+        Raises:
+            ModelError: the module needs the whole utterance, or a chunk is not such audio.
+        """
+        raise ModelError(
+            f"{type(self.module).__name__} reads whole utterances and cannot stream; transducers of one direction can: "
+            "--model.init rnnt-mini --model.overrides '{bidirectional: false}'"
+        )

@@ -1,5 +1,6 @@
 """What every CTC family shares: vocabulary, lengths, loss, emission and greedy search."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, Self
@@ -10,6 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig
 
 from audio_lottery.config import ModelConfig, SpecAugmentConfig
+from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.data.features import FeatureExtraction, input_lengths
 from audio_lottery.data.text import Vocabulary
 from audio_lottery.errors import ModelError
@@ -20,6 +22,10 @@ from audio_lottery.models.checkpoint import OpenedCheckpoint
 from audio_lottery.models.loss import ctc_loss
 from audio_lottery.models.padding import PaddingTrial, output_frames, shortest_audio, try_padding
 from audio_lottery.models.tokenizers import vocabulary_of
+from audio_lottery.models.words import merge_repeats
+
+# Frames between which the length of one is measured: not among the first, whose windows are not whole.
+_FIRST_WHOLE, _LATER = 4, 20
 
 
 class CtcBackbone(Backbone):
@@ -102,6 +108,18 @@ class CtcBackbone(Backbone):
         """See `Backbone.frames`: the module's own formula."""
         return torch.where(samples < self.shortest, 0, output_frames(self.module, self.input_lengths(samples)))
 
+    @cached_property
+    def frame_seconds(self) -> float:
+        """See `Backbone.frame_seconds`; from how many samples it takes to give some frames more."""
+
+        def samples(frames: int) -> int:
+            most = SAMPLE_RATE
+            while int(self.frames(torch.tensor(most))) < frames:
+                most *= 2
+            return bisect_left(range(most), frames, key=lambda count: int(self.frames(torch.tensor(count))))
+
+        return (samples(_LATER) - samples(_FIRST_WHOLE)) / (_LATER - _FIRST_WHOLE) / SAMPLE_RATE
+
     def can_align(self, labels: Sequence[int], samples: int) -> bool:
         """CTC needs a frame for every label, and a blank between equal neighbours."""
         return min_frames(labels) <= int(self.frames(torch.tensor(samples)))
@@ -140,7 +158,11 @@ class CtcBackbone(Backbone):
         broken = sum(total != total for total in totals)
         if broken:
             raise ModelError(f"the model's output is not a number for {broken} of {len(totals)} utterances of a batch")
-        return [[Hypothesis(text, total, total, 0.0)] for text, total in zip(texts, totals, strict=True)]
+        found = []
+        for text, total, row, count in zip(texts, totals, best, emission.frames, strict=True):
+            written = merge_repeats(row[:count].tolist(), self.blank, self.frame_seconds)
+            found.append([Hypothesis(text, total, total, 0.0, written.labels, written.starts, written.ends)])
+        return found
 
     def _valid_frames(self, inputs: Mapping[str, Tensor], samples: Tensor) -> Tensor:
         """Output frames of each row that are not padding, [batch], on the CPU.

@@ -14,14 +14,12 @@ from torchaudio.models import RNNTBeamSearch
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ModelError
-from audio_lottery.models.base import Hypothesis
 from audio_lottery.models.load import load_backbone
 from audio_lottery.models.transducer import TransducerConfig, TransducerForRNNT
 from audio_lottery.models.transducer.beam import beam_search
 from audio_lottery.models.transducer.features import LogMelFeatureExtractor
 from audio_lottery.models.transducer.greedy import greedy, predict
 from audio_lottery.models.transducer.loss import transducer_loss
-from audio_lottery.models.transducer.words import words
 from tests.lottery.test_backbones import TINY
 from tests.models import lattice
 
@@ -264,17 +262,6 @@ def test_durations_have_no_beam_search():
     emission = backbone.emit(backbone.features(AUDIO), SAMPLES)
     with pytest.raises(ModelError, match="ParakeetForTDT predicts durations, which beam search does not know"):
         backbone.search(emission, beam=2)
-
-
-def test_the_times_of_words():
-    hypothesis = Hypothesis("ab c", 0, 0, 0, (1, 2, 3, 4), (0.1, 0.2, 0.2, 0.5))
-
-    def spell(labels):
-        return "".join(" abc"[{1: 1, 2: 2, 3: 0, 4: 3}[label]] for label in labels)
-
-    found = words(spell, hypothesis, 0.04)
-    assert [(word.text, word.start) for word in found] == [("ab", 0.1), ("c", 0.5)]
-    assert [word.end for word in found] == pytest.approx([0.24, 0.54])
 
 
 STREAMED = lively(TINY["transducer"], bidirectional=False)

@@ -9,7 +9,6 @@ Alignments of the same text are added up, not only the best one counted (``log_a
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from audio_lottery.evaluation.decoding.hypothesis import Hypothesis
 from audio_lottery.evaluation.decoding.language_model import flashlight
 from audio_lottery.evaluation.decoding.workers import Workers
 from audio_lottery.models.base import Emission
+from audio_lottery.models.words import Written, merge_repeats
 
 # Log-probability of everything but the word delimiter in the frame that is put behind the last one.
 NO_WORD_END = -1e6
@@ -34,6 +34,7 @@ class BeamSearch:
         files: the files behind it, for `name`.
         blank: id of the CTC blank.
         delimiter: id of the word delimiter.
+        frame_seconds: seconds from one frame to the next.
         tokenizer: writes ids as text where there is no lexicon.
         model: flashlight's language model.
         trie: flashlight's tree of spellings; None searches over characters.
@@ -44,6 +45,7 @@ class BeamSearch:
     files: Sequence[str]
     blank: int
     delimiter: int
+    frame_seconds: float
     tokenizer: Any = field(repr=False)
     model: Any = field(repr=False)
     trie: Any = field(repr=False)
@@ -121,12 +123,26 @@ class BeamSearch:
     def _worded(self, result: Any) -> Hypothesis:
         words = [self.texts[index] for index in result.words if index >= 0]
         weighted = self.config.lm_weight * result.lmScore + self.config.word_score * len(words)
-        return Hypothesis(" ".join(words), result.score, result.score - weighted, result.lmScore)
+        written = self._written(result)
+        return Hypothesis(
+            " ".join(words),
+            result.score,
+            result.score - weighted,
+            result.lmScore,
+            written.labels,
+            written.starts,
+            written.ends,
+        )
 
     def _spelt(self, result: Any) -> Hypothesis:
-        ids = [index for index, _ in groupby(result.tokens) if index != self.blank]
-        text = self.tokenizer.decode(ids, group_tokens=False) if ids else ""
-        return Hypothesis(" ".join(text.split()), result.score, result.score, 0.0)
+        written = self._written(result)
+        labels = list(written.labels)
+        text = " ".join(self.tokenizer.decode(labels, group_tokens=False).split()) if labels else ""
+        return Hypothesis(text, result.score, result.score, 0.0, written.labels, written.starts, written.ends)
+
+    def _written(self, result: Any) -> Written:
+        path = result.tokens[1:-1]  # flashlight puts its silence before the first frame and behind the last
+        return merge_repeats(path, self.blank, self.frame_seconds)
 
 
 class BeamDecoder:

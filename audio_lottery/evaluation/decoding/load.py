@@ -39,8 +39,8 @@ def load_search(config: DecoderConfig, backbone: Backbone, root: Path) -> BeamSe
         TextError: a lexicon that cannot be read, or words that the model cannot spell or the language model not know.
     """
     _check(config)
-    blank = backbone.blank
-    if blank is None:
+    blank, frame_seconds = backbone.blank, backbone.frame_seconds
+    if blank is None or frame_seconds is None:
         raise ConfigError(
             "a language model or lexicon in beam search needs CTC outputs, which "
             f"{type(backbone.module).__name__} does not give; leave evaluation.decoder.lm and lexicon out"
@@ -52,17 +52,16 @@ def load_search(config: DecoderConfig, backbone: Backbone, root: Path) -> BeamSe
     files = [
         f"{key}={path.name} sha256:{file_sha256(path)[:12]}" for key, path in (("lm", lm), ("lexicon", lexicon)) if path
     ]
+    outputs = blank, speller.delimiter, frame_seconds, backbone.processor.tokenizer
     if lm is None and lexicon is None:
-        tokenizer, model = backbone.processor.tokenizer, module.ZeroLM()
-        return BeamSearch(config, files, blank, speller.delimiter, tokenizer, model, None, ())
+        return BeamSearch(config, files, *outputs, module.ZeroLM(), None, ())
     entries = _entries(lm, lexicon, speller)
     texts = {entry.word: entry.text for entry in entries}
     model = module.ZeroLM() if lm is None else load_kenlm(lm, [*texts, _UNKNOWN])
     if lm is not None and lexicon is not None:
         _require_known(model, list(texts), lm, lexicon)
     trie = _trie(module, model, entries, list(texts), speller.delimiter)
-    tokenizer = backbone.processor.tokenizer
-    return BeamSearch(config, files, blank, speller.delimiter, tokenizer, model, trie, list(texts.values()))
+    return BeamSearch(config, files, *outputs, model, trie, list(texts.values()))
 
 
 def _check(config: DecoderConfig) -> None:

@@ -6,7 +6,6 @@ from audio_lottery.models.transducer.backbone import Transducer, TransducerBackb
 from audio_lottery.models.transducer.configuration import TransducerConfig
 from audio_lottery.models.transducer.features import LogMelFeatureExtractor
 from audio_lottery.models.transducer.modeling import TransducerForRNNT
-from audio_lottery.models.transducer.words import Word
 
 __all__ = [
     "LogMelFeatureExtractor",
@@ -14,7 +13,6 @@ __all__ = [
     "TransducerBackbone",
     "TransducerConfig",
     "TransducerForRNNT",
-    "Word",
 ]
 
 # transformers' Auto classes know the family wherever `audio_lottery.models` was imported

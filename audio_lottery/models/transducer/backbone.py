@@ -4,6 +4,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -27,7 +28,6 @@ from audio_lottery.models.transducer.features import LogMelFeatureExtractor
 from audio_lottery.models.transducer.greedy import greedy
 from audio_lottery.models.transducer.loss import JOINT_CELLS, transducer_loss
 from audio_lottery.models.transducer.stream import read_stream
-from audio_lottery.models.transducer.words import Word, words
 from audio_lottery.models.vocabulary import make_tokenizer
 
 
@@ -128,16 +128,9 @@ class TransducerBackbone(Backbone):
             for row, count in rows
         ]
 
-    def word_times(self, hypothesis: Hypothesis) -> list[Word]:
-        """When each word of a hypothesis was written."""
-        return words(self._spell, hypothesis, self.frame_seconds)
-
-    def _spell(self, labels: Sequence[int]) -> str:
-        return str(self.processor.tokenizer.decode(list(labels), group_tokens=False)) if labels else ""
-
     def _hypothesis(self, labels: Sequence[int], frames: Sequence[int], score: float) -> Hypothesis:
         times = tuple(frame * self.frame_seconds for frame in frames)
-        return Hypothesis(self._spell(labels), score, score, 0.0, tuple(labels), times)
+        return Hypothesis(self.spell(labels), score, score, 0.0, tuple(labels), times)
 
 
 class Transducer(TransducerBackbone):
@@ -197,16 +190,12 @@ class Transducer(TransducerBackbone):
         return encoded, self.frames(samples)
 
     def stream(self, chunks: Iterable[np.ndarray]) -> Iterator[Hypothesis]:
-        """Text while the audio comes in: behind every chunk what has been said so far, at last what `search` says.
-
-        Args:
-            chunks: mono samples, float, at 16 kHz, of any lengths.
-
-        Raises:
-            ModelError: the encoder is bidirectional, or a chunk is not such audio.
-        """
+        """See `Backbone.stream`; refused where the encoder is bidirectional."""
+        said = self._hypothesis((), (), 0.0)
         for written in read_stream(self.module, self.processor.feature_extractor, chunks):
-            yield self._hypothesis(written.labels, written.frames, written.score)
+            if len(written.labels) > len(said.labels):  # most chunks write nothing, and spelling is slow
+                said = self._hypothesis(written.labels, written.frames, written.score)
+            yield replace(said, score=written.score, acoustic=written.score)
 
 
 class _Parts:

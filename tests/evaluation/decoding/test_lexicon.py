@@ -96,7 +96,7 @@ def test_lexicon_that_is_not_utf8(tmp_path):
 
 
 def search(root, **settings):
-    backbone = SimpleNamespace(processor=build_processor("abc"), blank=0)
+    backbone = SimpleNamespace(processor=build_processor("abc"), blank=0, frame_seconds=0.02)
     return load_search(DecoderConfig(kind="beam", **settings), backbone, root)
 
 
