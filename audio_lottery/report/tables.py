@@ -24,6 +24,9 @@ COLUMNS = (
     "test_wer",
     # One test_wer_<suite> column for every noisy suite comes here.
     "mask_sha256",
+    # What the model cost from θ on, with the rounds that it was made from: optimiser steps, hours of speech.
+    "steps",
+    "audio_hours",
     "bytes",
     "bytes_gzip",
     "seconds",
@@ -68,9 +71,9 @@ def format_table(rows: Sequence[SummaryRow]) -> str:
     A value that a row lacks is shown as ``-``.
     """
     suites = noisy_suites(rows)
-    header = ["RW %", "WER clean", *(f"WER {suite}" for suite in suites), "bytes"]
+    header = ["RW %", "WER clean", *(f"WER {suite}" for suite in suites), "steps", "audio", "bytes"]
     keys = ["test_wer", *(SUITE_PREFIX + suite for suite in suites)]
-    body = [[_remaining(row), *(_percent(row.get(key)) for key in keys), _size(row)] for row in rows]
+    body = [[_remaining(row), *(_percent(row.get(key)) for key in keys), *_budget(row), _size(row)] for row in rows]
     return format_columns(header, body)
 
 
@@ -88,6 +91,11 @@ def _remaining(row: SummaryRow) -> str:
 
 def _percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def _budget(row: SummaryRow) -> list[str]:
+    steps, hours = row.get("steps"), row.get("audio_hours")
+    return ["-" if steps is None else f"{steps:,}", "-" if hours is None else f"{hours:.2f} h"]
 
 
 def _size(row: SummaryRow) -> str:

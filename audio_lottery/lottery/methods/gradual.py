@@ -1,8 +1,10 @@
 """Gradual magnitude pruning: a round starts dense and is pruned as it trains (Zhu & Gupta 2017, arXiv:1710.01878)."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from audio_lottery.errors import ConfigError
 from audio_lottery.lottery.methods.base import InputsSource, Method
 from audio_lottery.pruning import Mask
 from audio_lottery.training.policies import Gradual, MaskPolicy
@@ -30,3 +32,25 @@ class Gmp(Method):
             return super().policy(number, mask)
         target, prune = self.density(number, self.start_mask.density()), self.prune(self.seed + number)
         return Gradual(mask, target, prune, settings.begin, settings.end, settings.every)
+
+    def check_steps(self, steps: int) -> None:
+        """The schedule has two prunings at least, else it is not gradual, and a step after the last of them.
+
+        Raises:
+            ConfigError: it has not.
+        """
+        settings = self.settings
+        share = settings.end - settings.begin
+        first, last = round(settings.begin * steps), round(settings.end * steps)
+        if last - first >= settings.every and last < steps:
+            return
+        what = f"steps {first} to {last} of {steps}" if last > first else f"no step of {steps}"
+        if last - first < settings.every:
+            needed = math.ceil(settings.every / share)
+            remedy = f"raise training.max_steps to {needed} or more (epochs likewise), or lower pruning.every"
+        else:
+            remedy = "lower pruning.end, so that the weights recover under the final mask"
+        raise ConfigError(
+            f"pruning.method gmp: the training is too short for its schedule: every {settings.every} steps "
+            f"(pruning.every) in {what} (pruning.begin {settings.begin:g}, end {settings.end:g}); {remedy}"
+        )

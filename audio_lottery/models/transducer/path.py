@@ -161,7 +161,9 @@ def _last_frame(moving: Sequence[_Step], best: Sequence[Tensor], row: int, frame
     }
     last = max(ends, key=lambda frame: ends[frame], default=-1)
     if last < 0 or ends[last] < _REACHED:
-        raise ModelError(f"no path of {labels} labels ends behind frame {frames}; the model's durations do not allow it")
+        raise ModelError(
+            f"no path of {labels} labels ends behind frame {frames}; the model's durations do not allow it"
+        )
     return last
 
 
