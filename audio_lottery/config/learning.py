@@ -101,7 +101,7 @@ class TrainingConfig:
         learning_rate: peak learning rate of AdamW.
         warmup_ratio: share of the steps in which the rate rises linearly from zero.
         hold_ratio: share of the steps behind the warm-up in which the rate stays at its peak; for gradual pruning,
-            whose weights recover under the final mask while the rate falls.
+            whose weights recover under the final mask while the rate falls (its round 0 has no hold).
         decay: shape of the fall after that: linear or cosine to zero, or constant.
         adam_beta2: AdamW decay of the second moment; 0.98 follows a changing gradient faster than torch's 0.999.
         weight_decay: AdamW weight decay on weights of two or more dimensions; biases and norms have none.

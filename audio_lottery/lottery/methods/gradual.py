@@ -1,9 +1,10 @@
 """Gradual magnitude pruning: a round starts dense and is pruned as it trains (Zhu & Gupta 2017, arXiv:1710.01878)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from audio_lottery.config import TrainingConfig
 from audio_lottery.errors import ConfigError
 from audio_lottery.lottery.methods.base import InputsSource, Method
 from audio_lottery.pruning import Mask
@@ -32,6 +33,10 @@ class Gmp(Method):
             return super().policy(number, mask)
         target, prune = self.density(number, self.start_mask.density()), self.prune(self.seed + number)
         return Gradual(mask, target, prune, settings.begin, settings.end, settings.every)
+
+    def training(self, number: int, training: TrainingConfig) -> TrainingConfig:
+        """Round 0 has no hold: the rate stays at its peak for as long as weights are being pruned."""
+        return super().training(number, replace(training, hold_ratio=0.0) if number == 0 else training)
 
     def check_steps(self, steps: int) -> None:
         """The schedule has two prunings at least, else it is not gradual, and a step after the last of them.
