@@ -119,7 +119,7 @@ def summary_row(metrics: dict[str, Any]) -> RoundRow:
         "dev_wer": metrics["dev"]["wer"],
         **{column: result["wer"] for column, result in suites.items()},
         "mask_sha256": metrics["mask_sha256"],
-        **{key: (metrics.get("budget") or {}).get(key) for key in ("steps", "audio_hours")},
+        **(metrics.get("budget") or {}),
         "bytes": metrics["bytes"],
         "bytes_gzip": metrics["bytes_gzip"],
         "seconds": metrics["seconds"],

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audio_lottery.report.columns import format_columns
+from audio_lottery.report.columns import budget, format_columns
 from audio_lottery.storage import write_bytes
 
 SUITE_PREFIX = "test_wer_"
@@ -73,7 +73,7 @@ def format_table(rows: Sequence[SummaryRow]) -> str:
     suites = noisy_suites(rows)
     header = ["RW %", "WER clean", *(f"WER {suite}" for suite in suites), "steps", "audio", "bytes"]
     keys = ["test_wer", *(SUITE_PREFIX + suite for suite in suites)]
-    body = [[_remaining(row), *(_percent(row.get(key)) for key in keys), *_budget(row), _size(row)] for row in rows]
+    body = [[_remaining(row), *(_percent(row.get(key)) for key in keys), *budget(row), _size(row)] for row in rows]
     return format_columns(header, body)
 
 
@@ -91,11 +91,6 @@ def _remaining(row: SummaryRow) -> str:
 
 def _percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.2f} %"
-
-
-def _budget(row: SummaryRow) -> list[str]:
-    steps, hours = row.get("steps"), row.get("audio_hours")
-    return ["-" if steps is None else f"{steps:,}", "-" if hours is None else f"{hours:.2f} h"]
 
 
 def _size(row: SummaryRow) -> str:

@@ -28,6 +28,8 @@ COLUMNS = [
     "test_wer",
     "test_wer_noise10",
     "mask_sha256",
+    "steps",
+    "audio_hours",
     "bytes",
     "bytes_gzip",
     "seconds",
