@@ -139,7 +139,12 @@ def test_teachers_that_come_too_late_or_know_nothing(tiny_corpus, tmp_path):
     own = replace(base, theta=ThetaConfig(base.data.train, base.data.dev, base.training))
     with pytest.raises(ConfigError, match=r"theta\.training\.distill\.teacher comes before θ and round 0"):
         validate(own)
+    eight = tmp_path / "eight_kilohertz"
+    load_backbone(base.model, 1).save(eight)
+    for file in eight.glob("*.json"):
+        file.write_text(file.read_text().replace('"sampling_rate": 16000', '"sampling_rate": 8000'))
     cases = [
+        ({"teacher": str(eight)}, "eight_kilohertz' takes audio at 8000 Hz"),
         ({"teacher": "theta"}, "teacher theta: θ is drawn at random in this run"),
         ({"teacher": "conformer-mini"}, "'conformer-mini' is a preset with random weights"),
         ({"teacher": str(tmp_path / "gone")}, "gone"),
