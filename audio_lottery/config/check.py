@@ -1,5 +1,6 @@
 """What the types of the settings cannot say."""
 
+import re
 from itertools import pairwise
 
 from audio_lottery.config.learning import DistillConfig, TrainingConfig
@@ -149,6 +150,11 @@ def _distill_problems(section: str, distill: DistillConfig) -> list[str]:
             f"{section}.hidden_weight is set but {section}.hidden_layers names no layer",
         ),
     ]
+    for pattern in distill.hidden_layers:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            checks.append((False, f"{section}.hidden_layers: '{pattern}' is no regular expression ({error})"))
     return [message for holds, message in checks if not holds]
 
 

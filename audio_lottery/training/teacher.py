@@ -80,7 +80,8 @@ class Teacher:
             total = total + settings.weight * divergence(said, told, settings.temperature)
         if settings.hidden_weight > 0:
             frames = student.frames(samples)
-            errors = [_squared_error(name, here[name], there[name], said, frames) for name in here]
+            names = self._layers(student.module)
+            errors = [_squared_error(name, here.get(name), there.get(name), said, frames) for name in names]
             total = total + settings.hidden_weight * torch.stack(errors).mean(0)
         return total
 
@@ -132,8 +133,7 @@ class Teacher:
         """The teacher's outputs and hidden states; the generators stand where they stood, for the student's dropout."""
         module = self.backbone.module
         devices = [module.device] if module.device.type == "cuda" else []
-        wanted = self._layers(module) if self.settings.hidden_weight > 0 else []
-        with torch.no_grad(), torch.random.fork_rng(devices), _put_out(module, wanted) as hidden:
+        with torch.no_grad(), torch.random.fork_rng(devices), _put_out(module, self._layers(module)) as hidden:
             return self.backbone.predict(inputs, samples, labels), hidden
 
     def _layers(self, module: nn.Module) -> list[str]:
@@ -159,7 +159,7 @@ class Teacher:
 
 @contextmanager
 def _put_out(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """What modules put out within the block, by name; of several values the first."""
+    """What modules put out within the block, by name; of several values the first, of several calls the last."""
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -178,7 +178,7 @@ def _put_out(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tens
 
 def _squared_error(name: str, here: Any, there: Any, said: Predictions, frames: Tensor) -> Tensor:
     """Mean over the channels of the squared difference, summed over the positions of each utterance, [batch]."""
-    shapes = [list(one.shape) if isinstance(one, Tensor) else type(one).__name__ for one in (here, there)]
+    shapes = [_shape(one) for one in (here, there)]
     if shapes[0] != shapes[1] or not isinstance(here, Tensor) or here.ndim != 3:
         raise ConfigError(
             f"training.distill.hidden_layers: '{name}' puts out {shapes[0]} in the model and {shapes[1]} in the "
@@ -197,6 +197,12 @@ def _squared_error(name: str, here: Any, there: Any, said: Predictions, frames: 
     with torch.autocast(here.device.type, enabled=False):
         errors = (here.float() - there.float()).square().mean(-1)
         return torch.where(within(counts, positions).to(here.device), errors, 0.0).sum(-1)
+
+
+def _shape(put_out: Any) -> str:
+    if isinstance(put_out, Tensor):
+        return str(list(put_out.shape))
+    return "nothing" if put_out is None else type(put_out).__name__
 
 
 def _check_vocabulary(where: str, teacher: Backbone, student: Backbone) -> None:

@@ -124,6 +124,10 @@ VALUES = [
     ({"label_weight": -0.5}, r"training\.distill\.label_weight is -0\.5; it must not be negative"),
     ({"weight": 0.0, "label_weight": 0.0}, r"training\.distill: weight and label_weight are both 0"),
     ({"temperature": 0.0}, r"training\.distill\.temperature is 0\.0; it must be positive"),
+    (
+        {"hidden_layers": ("encoder.(",)},
+        r"hidden_layers: 'encoder\.\(' is no regular expression \(missing \), unterminated",
+    ),
     ({"hidden_weight": 1.0}, r"training\.distill\.hidden_weight is set but training\.distill\.hidden_layers names no"),
 ]
 

@@ -180,6 +180,11 @@ REFUSED = {
         {"hidden_weight": 1.0, "hidden_layers": ("wav2vec2.encoder.layers.0",)},
         r"'wav2vec2\.encoder\.layers\.0' puts out \[\d+, \d+, 32\] in the model and \[\d+, \d+, 16\] in the teacher",
     ),
+    "a container, which puts out nothing": (
+        WAVEFORM,
+        {"hidden_weight": 1.0, "hidden_layers": (r"wav2vec2\.encoder\.layers",)},
+        r"'wav2vec2\.encoder\.layers' puts out nothing in the model and nothing in the teacher",
+    ),
     "another rate inside": (
         WAVEFORM,
         {"hidden_weight": 1.0, "hidden_layers": (r"wav2vec2\.feature_extractor\.conv_layers\.0\.layer_norm",)},
