@@ -23,6 +23,7 @@ SLOW = (
     "e2e/",
     "evaluation/decoding/test_workers.py",
     "lottery/test_methods.py",
+    "lottery/test_teachers.py",
     "publish/",
     "pruning/test_callback.py",
     "pruning/test_literal_masks.py",

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from audio_lottery.config import TrainingConfig
@@ -45,17 +46,20 @@ class Gmp(Method):
             ConfigError: it has not.
         """
         settings = self.settings
-        share = settings.end - settings.begin
-        first, last = round(settings.begin * steps), round(settings.end * steps)
-        if last - first >= settings.every and last < steps:
+        first, last = self._span(steps)
+        if last - first < settings.every:
+            shortest = math.ceil(settings.every / (settings.end - settings.begin))
+            needed = next(n for n in count(shortest) if self._span(n)[1] - self._span(n)[0] >= settings.every)
+            remedy = f"raise training.max_steps to {needed} or more (epochs likewise), or lower pruning.every"
+        elif last >= steps:
+            remedy = "lower pruning.end, so that the weights recover under the final mask"
+        else:
             return
         what = f"steps {first} to {last} of {steps}" if last > first else f"no step of {steps}"
-        if last - first < settings.every:
-            needed = math.ceil(settings.every / share)
-            remedy = f"raise training.max_steps to {needed} or more (epochs likewise), or lower pruning.every"
-        else:
-            remedy = "lower pruning.end, so that the weights recover under the final mask"
         raise ConfigError(
             f"pruning.method gmp: the training is too short for its schedule: every {settings.every} steps "
             f"(pruning.every) in {what} (pruning.begin {settings.begin:g}, end {settings.end:g}); {remedy}"
         )
+
+    def _span(self, steps: int) -> tuple[int, int]:
+        return round(self.settings.begin * steps), round(self.settings.end * steps)
