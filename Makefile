@@ -19,9 +19,15 @@ help: ## list the targets
 demo: $(VENV)/.installed ## find tickets on synthesised speech: table, plot and models in runs/demo
 	$(BIN)/python recipes/w2v2_imp.py
 
-# One thread a process: the tests run on all cores side by side, and launch processes of their own.
-test: lint ## lint, type check and all tests
-	$(PYTEST)
+# One thread a process: the tests run on all cores side by side, and launch processes of their own. Types are checked
+# meanwhile, which takes most of a minute where nothing is cached; if they are not right, that is said last.
+test: $(VENV)/.installed-dev ## lint, type check and all tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	@$(BIN)/mypy >$(VENV)/mypy.log 2>&1 & types=$$!; \
+	  $(PYTEST); tests=$$?; \
+	  wait $$types || { cat $(VENV)/mypy.log; exit 1; }; \
+	  exit $$tests
 
 test-fast: $(VENV)/.installed-dev ## the tests that neither launch processes nor train, in a minute
 	$(PYTEST) -m "not slow"
@@ -41,15 +47,18 @@ clean: ## remove the environment, caches and what was built
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site *.egg-info
 
 # Made again when the requirements change.
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("audio_lottery needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made
 	$(INSTALL) --editable '.[mini]'
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.made
 	$(INSTALL) --editable '.[mini,decode,whisper,dev]'
-	@touch $@
+	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(INSTALL) --editable '.[docs]'

@@ -54,6 +54,12 @@ def make_accelerator(precision: str, expected_processes: int | None) -> Accelera
     return accelerator
 
 
+def finish_trackers(accelerator: Accelerator) -> None:
+    """Close the experiment trackers of a run; the group of processes stays, for what else they may have to do."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
 def computes_in_bf16() -> bool:
     """Whether the GPU, or without one the CPU, multiplies in bfloat16 and does not imitate it by float32."""
     if torch.cuda.is_available():

@@ -16,24 +16,37 @@ import yaml
 
 TESTS = Path(__file__).parent
 # What `make test-fast` leaves out, beside single tests with the marker: files that launch processes, or that take more
-# than five seconds of one core. A prefix of the path below tests/ is enough.
+# than a few seconds of one core. A prefix of the path below tests/ is enough.
 SLOW = (
     "commands/",
+    "data/test_audio.py",
+    "data/test_hub_corpus.py",
+    "data/test_jsonl.py",
+    "data/test_manifest.py",
     "data/test_mini.py",
+    "data/noise/test_mixing.py",
+    "data/text/test_text_normalize.py",
     "e2e/",
     "evaluation/decoding/test_workers.py",
-    "lottery/test_methods.py",
-    "lottery/test_teachers.py",
+    "evaluation/test_any_budget.py",
+    "evaluation/test_bootstrap.py",
+    "grid/",
+    "lottery/",
+    "models/",
     "publish/",
     "pruning/test_callback.py",
     "pruning/test_literal_masks.py",
+    "pruning/test_prune.py",
     "pruning/test_selection.py",
-    "sparse/benchmark/test_benchmark_compare.py",
-    "sparse/format/test_format_hub.py",
-    "sparse/kernels/test_kernels_recurrent.py",
-    "sparse/runtime/test_runtime_processes.py",
+    "pruning/test_wrappers.py",
+    "report/",
+    "sparse/",
+    "test_extending.py",
+    "test_settings.py",
+    "test_shipped.py",
     "training/test_loop.py",
     "training/test_movement.py",
+    "training/test_tracking.py",
 )
 
 WORDS = ["one", "two", "three", "four", "yes", "no"]
@@ -47,6 +60,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if "slow" in item.keywords}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(autouse=True)
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for the disk: a fifth of a small search is that, and no test cuts this process's power.
+
+    Processes that tests start, and kill, wait as everybody's do.
+    """
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 def pytest_collection_finish() -> None:

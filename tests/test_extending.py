@@ -10,7 +10,7 @@ import soundfile
 import torch
 from transformers import AutoConfig, AutoModelForCTC
 
-from audio_lottery import pruning
+from audio_lottery import pruning, sparse
 from audio_lottery.cli import main as command_line
 from audio_lottery.config import ModelConfig, PruningConfig
 from audio_lottery.data import corpora
@@ -30,6 +30,8 @@ from audio_lottery.report.page import ExtraTable, read_group, write_page
 from audio_lottery.sparse.benchmark import BenchmarkSettings, compare_sparsities, runtime_names
 from audio_lottery.sparse.benchmark.contestants import RUNTIMES, Runtime
 from audio_lottery.sparse.benchmark.subject import wav2vec2_base
+from audio_lottery.sparse.runtime import registry
+from audio_lottery.sparse.runtime.modules import Accelerated
 from tests.lottery.test_backbones import TINY
 from tests.lottery.test_methods import mask, settings
 from tests.sparse.benchmark.conftest import TINY as TINY_WAV2VEC2
@@ -201,6 +203,54 @@ def test_a_contestant_from_outside():
     finally:
         RUNTIMES.remove(plain)
     assert "plain" in {row["runtime"] for row in outcome.rows}
+
+
+class Scale(torch.nn.Module):
+    """A layer that no runner knows: a matrix that is multiplied with the input number by number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = torch.nn.Parameter(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+
+    def forward(self, x):
+        return x * self.matrix
+
+
+class SparseScale(Accelerated):
+    """A runner: keeps what is not zero."""
+
+    kind, kernel = "scale", "toy"
+
+    def __init__(self, module: Scale, precision: str = "float32") -> None:
+        super().__init__()
+        self.entries = module.matrix.detach().to_sparse()
+        self.kept, self.weights, self.macs_per_frame = self.entries.values().numel(), module.matrix.numel(), 4
+
+    @classmethod
+    def claims(cls, module) -> bool:
+        return type(module) is Scale
+
+    @classmethod
+    def misfit(cls, module) -> str:
+        return "no 2×2 matrix: it runs as it is" if module.matrix.shape != (2, 2) else ""
+
+    @classmethod
+    def trial_input(cls, module):
+        return torch.randn(module.matrix.shape)
+
+    def forward(self, x):
+        return (self.entries * x).to_dense()
+
+
+def test_a_runner_from_outside(monkeypatch):
+    monkeypatch.setattr(registry, "RUNNERS", [*registry.RUNNERS, SparseScale])
+    model = torch.nn.Sequential(Scale(), torch.nn.ReLU()).eval()
+    fast, x = sparse.accelerate(model, force=True), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert isinstance(fast, torch.nn.Sequential)
+    assert torch.equal(fast(x), model(x))
+    assert [(entry.kind, entry.kernel, entry.density) for entry in fast.plan] == [("scale", "toy", 0.5)]
+    model[0].matrix = torch.nn.Parameter(torch.eye(3))
+    assert sparse.accelerate(model, force=True).plan[0].note == "no 2×2 matrix: it runs as it is"
 
 
 def test_a_table_on_the_report_from_outside(tiny_corpus, tmp_path):

@@ -1,6 +1,6 @@
 """``audio-lottery compress``: a sparse model as a small folder, and what it costs in WER where values are rounded."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +12,9 @@ from audio_lottery.errors import ConfigError
 from audio_lottery.settings import make_parser, to_config
 
 if TYPE_CHECKING:
-    from audio_lottery.sparse.format import SavedFile, TensorRow
+    from audio_lottery.sparse.format import SavedFile
 
 _VALUES = ("fp32", "bf16", "fp16", "int8")
-_HEADER = ("coding", "unit", "tensors", "weights", "density", "bits / position", "entropy", "positions", "values")
 
 
 def main(arguments: list[str]) -> None:
@@ -54,6 +53,8 @@ def main(arguments: list[str]) -> None:
     validate(config, training=False)
     measure = own["test"] is not None or any(a.split("=")[0] in ("--config", "--data.test") for a in arguments)
     # Here and not above: they load torch, and a mistake in the settings should be told at once.
+    from audio_lottery.report.compression import format_saved
+
     saved = _compress(own["checkpoint"], config.model.revision, Path(own["out"]), own["values"])
     print(format_saved(saved, own["tensors"]))
     if measure:
@@ -65,58 +66,6 @@ def main(arguments: list[str]) -> None:
             f"  audio-lottery evaluate {own['out']} --data.test ...\n"
             "or give --test to this command."
         )
-
-
-def format_saved(saved: "SavedFile", per_tensor: bool = False) -> str:
-    """Sizes as aligned text: one line per coding and unit (or per tensor), then the whole file beside the dense one."""
-    from audio_lottery.report.columns import format_columns
-
-    groups: dict[tuple[str, str], list[TensorRow]] = {}
-    for row in saved.rows:
-        key = (row.name, "") if per_tensor else (row.coding, "x".join(map(str, row.unit)))
-        groups.setdefault(key, []).append(row)
-    header = ["tensor", *_HEADER] if per_tensor else [*_HEADER]
-    body = []
-    for rows in groups.values():
-        cells = _cells(rows)
-        body.append([rows[0].name, *cells] if per_tensor else cells)
-    table = format_columns(header, body, left=3 if per_tensor else 2)
-    stored = sum(row.position_bytes + row.value_bytes for row in saved.rows)
-    lines = [
-        table,
-        "",
-        f"{saved.path}: {saved.bytes:,} bytes ({saved.bytes - stored:,} of them header), {saved.ratio:.4f} of the "
-        f"{saved.dense_bytes:,} bytes of the dense weights",
-    ]
-    if all(row.coding == "dense" for row in saved.rows):
-        lines.append("no tensor has enough zeros to gain from positions and values: all are stored as they are")
-    if saved.lossy:
-        lines.append(
-            f"lossy: {len(saved.lossy)} tensors are rounded to {saved.values}; what loads is the rounded weights, bit "
-            "for bit"
-        )
-    else:
-        lines.append("exact: what loads is the weights, bit for bit")
-    return "\n".join(lines)
-
-
-def _cells(rows: Sequence["TensorRow"]) -> list[str]:
-    def total(values: Iterable[float]) -> float:
-        return sum(values)
-
-    weights, places = total(row.weights for row in rows), total(row.places for row in rows)
-    positions = total(row.position_bytes for row in rows)
-    return [
-        rows[0].coding,
-        "x".join(map(str, rows[0].unit)),
-        str(len(rows)),
-        f"{weights:,}",
-        f"{total(row.kept for row in rows) / max(1, weights):.4f}",
-        f"{8 * positions / places:.4f}" if places else "-",
-        f"{8 * total(row.entropy_bytes for row in rows) / places:.4f}" if places else "-",
-        f"{positions:,}",
-        f"{total(row.value_bytes for row in rows):,}",
-    ]
 
 
 def _with_tests(config: RunConfig, tests: Sequence[str] | None, suites: Sequence[str] | None) -> RunConfig:
@@ -153,23 +102,9 @@ def _compress(checkpoint: str, revision: str | None, out: Path, values: str) -> 
 def _measure(checkpoint: str, out: str, config: RunConfig) -> str:
     """WER of the model and of what was written, by the same code under the same conditions."""
     from audio_lottery.evaluation.evaluate import evaluate_model
-    from audio_lottery.report.columns import format_columns, percent, percent_interval
+    from audio_lottery.report.compression import format_before_and_after
 
     before = evaluate_model(checkpoint, config)
     # A revision names a commit of the checkpoint, not of the folder beside it.
     after = evaluate_model(out, replace(config, model=replace(config.model, revision=None)))
-    body = []
-    for suite, one in before.items():
-        other = after[suite].result
-        body.append(
-            [
-                suite,
-                percent(one.result["wer"]),
-                percent_interval(one.result["wer_interval"]),
-                percent(other["wer"]),
-                percent_interval(other["wer_interval"]),
-                percent(other["wer"] - one.result["wer"], sign=True),
-            ]
-        )
-    header = ["suite", "WER % before", "95 %", "WER % after", "95 %", "difference"]
-    return format_columns(header, body, left=1)
+    return format_before_and_after(before, after)

@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> None:
         print(f"hub: {place}")
     else:
         from audio_lottery.data.fetch import prepare_corpus
+        from audio_lottery.report.corpora import format_corpora
 
         summaries = prepare_corpus(
             options.corpus,
@@ -47,38 +48,9 @@ def main(arguments: list[str]) -> None:
             release=getattr(options, "release", 3),
             force=options.force,
         )
-        print(table(summaries))
+        print(format_corpora(summaries))
         for line in _how_to_use(summaries, options.out):
             print(line)
-
-
-def table(summaries: Sequence[dict[str, Any]]) -> str:
-    """Counts and durations, a line a split, aligned."""
-    rows = [("corpus", "split", "utterances", "hours", "speakers", "empty", "converted", "source audio")]
-    for summary in summaries:
-        rates = ", ".join(f"{int(rate) / 1000:g} kHz: {number}" for rate, number in summary["sample_rates"].items())
-        many = sum(number for channels, number in summary["channels"].items() if channels != "1")
-        rows.append(
-            (
-                summary["corpus"],
-                summary["split"],
-                str(summary.get("utterances", summary.get("files"))),
-                f"{summary['hours']:.2f}",
-                str(summary.get("speakers", "-")),
-                str(summary.get("empty_transcripts", "-")),
-                str(summary.get("converted", "-")),
-                rates + (f"; more than one channel: {many}" if many else ""),
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = (
-            cell.rjust(width) if 2 <= index <= 6 else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def _how_to_use(summaries: Sequence[dict[str, Any]], out: Path) -> list[str]:

@@ -60,9 +60,10 @@ def publish(options: argparse.Namespace) -> None:
     token = None if options.dry_run else require_token()  # before anything else: nothing is written without one
 
     from audio_lottery.publish.checks import check_round
-    from audio_lottery.publish.folder import assemble
+    from audio_lottery.publish.folder import assemble, published_files
     from audio_lottery.publish.names import MAIN, Target, check_branch, choose_round
     from audio_lottery.publish.upload import Place, upload
+    from audio_lottery.report.upload import format_upload
     from audio_lottery.settings import read_config
 
     chosen = choose_round(options.run_dir, options.round)
@@ -74,7 +75,7 @@ def publish(options: argparse.Namespace) -> None:
     checked = check_round(chosen, config, options.sample)
     target = Target(options.repo, branch, options.licence, "" if head is None else head.card)
     folder = assemble(chosen, config, checked, target)
-    print(format_upload(folder, options.repo, branch, options.private))
+    print(format_upload(published_files(folder), options.repo, branch, options.private))
     if place is None:
         print(f"\ndry run: nothing was uploaded; the files are in {folder}")
         return
@@ -83,17 +84,6 @@ def publish(options: argparse.Namespace) -> None:
     commit = upload(place, folder, head, message)
     print(f"\npublished and read back, bit for bit: {options.repo}, branch {branch}, commit {commit}")
     print(f'use: load_ticket("{options.repo}"{_revision(branch, MAIN)}), or --model.init {options.repo}')
-
-
-def format_upload(folder: Path, repo: str, branch: str, private: bool) -> str:
-    """What will be uploaded, with sizes, as aligned text."""
-    from audio_lottery.publish.folder import published_files
-    from audio_lottery.report.columns import format_columns
-
-    files = published_files(folder)
-    rows = [*((name, f"{size:,}") for name, size in files.items()), ("in all", f"{sum(files.values()):,}")]
-    kind = "private" if private else "public"
-    return f"to {repo}, branch {branch} ({kind}):\n\n{format_columns(['file', 'bytes'], rows, left=1)}"
 
 
 def _revision(branch: str, main_branch: str) -> str:

@@ -13,9 +13,7 @@ from audio_lottery.evaluation.counts import check_same_ids
 from audio_lottery.evaluation.transcripts import read_texts
 from audio_lottery.evaluation.wer import ErrorRates, evaluate_texts
 from audio_lottery.evaluation.worst import BadUtterance, worst
-from audio_lottery.report.columns import format_columns, percent, percent_interval
-
-EMPTY_REFERENCES = "kept: every word recognised there counts as an insertion"
+from audio_lottery.report.score import EMPTY_REFERENCES, Sources, format_scores
 
 
 def main(arguments: list[str]) -> None:
@@ -57,7 +55,8 @@ def main(arguments: list[str]) -> None:
     if options.json:
         print(json.dumps(_to_json(options, results, comparisons, bad), indent=2, ensure_ascii=False))
     else:
-        print(_to_text(options, results, comparisons, bad))
+        sources = Sources(options.ref, options.hyp, options.compare, options.alignment, options.bootstrap, options.seed)
+        print(format_scores(sources, results, comparisons, bad))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,64 +132,3 @@ def _to_json(
         else {"baseline": str(options.compare), **{name: c.to_dict() for name, c in comparisons.items()}},
         "worst": [entry.to_dict() for entry in bad],
     }
-
-
-def _to_text(
-    options: argparse.Namespace,
-    results: dict[str, ErrorRates],
-    comparisons: dict[str, Comparison],
-    bad: list[BadUtterance],
-) -> str:
-    final = list(results.values())[-1]
-    counts = final.counts
-    speakers = f", {final.interval_speakers.units} speakers" if counts.speakers[0] else ""
-    parts = [
-        f"{options.hyp} against {options.ref}: {len(counts.ids)} utterances{speakers}; alignment {options.alignment}",
-        _rates(results),
-        f"intervals: 95 %, {options.bootstrap} bootstrap resamples, seed {options.seed}"
-        if options.bootstrap
-        else "intervals: none (--bootstrap 0)",
-    ]
-    notes = (final.interval.note, final.interval_speakers.note) if options.bootstrap else ()
-    parts += [f"  {note}" for note in notes if note]
-    if counts.empty_references:
-        parts.append(f"{counts.empty_references} empty references, {EMPTY_REFERENCES}")
-    for name, comparison in comparisons.items():
-        parts.append(_comparison(options, name, comparison))
-    for entry in bad:
-        parts.append(f"\n{entry.id}: {entry.errors} errors in {entry.reference_words} words\n{entry.alignment}")
-    return "\n".join(parts)
-
-
-def _rates(results: dict[str, ErrorRates]) -> str:
-    header = ["normalizer", "WER %", "over utterances", "over speakers", "CER %", "words", "hit", "sub", "del", "ins"]
-    body = []
-    for name, result in results.items():
-        words = result.counts.words
-        body.append(
-            [
-                "none (raw)" if name == "none" else name,
-                percent(result.counts.wer),
-                percent_interval(result.interval.bounds),
-                percent_interval(result.interval_speakers.bounds),
-                percent(result.counts.cer),
-                str(words.reference.sum()),
-                *(str(total) for total in words.totals().values()),
-            ]
-        )
-    return format_columns(header, body, left=1)
-
-
-def _comparison(options: argparse.Namespace, name: str, comparison: Comparison) -> str:
-    difference, test = comparison.difference, comparison.mapsswe
-    relative = "-" if difference.relative is None else f"{percent(difference.relative, sign=True)} %"
-    z, p = ("-" if value is None else f"{value:.3g}" for value in (test.z, test.p))
-    lines = [
-        f"\nWER minus that of {options.compare}, normalizer {name}:",
-        f"  absolute {percent(difference.difference, sign=True)} points, over utterances "
-        f"{percent_interval(difference.interval.bounds, sign=True)}, over speakers "
-        f"{percent_interval(difference.interval_speakers.bounds, sign=True)}",
-        f"  relative {relative} {percent_interval(difference.interval_relative.bounds, sign=True)}",
-        f"  MAPSSWE: {test.segments} segments, z {z}, p {p}: {test.verdict}{f' ({test.note})' if test.note else ''}",
-    ]
-    return "\n".join(lines)

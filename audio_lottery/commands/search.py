@@ -49,6 +49,7 @@ def run_search(config: RunConfig) -> None:
         there = sorted(path.parent.name for path in run_dir.glob(f"round_*/{MODEL_FILE}"))
         print(f"models: {run_dir}/round_*" if len(there) == len(rows) else f"models: {', '.join(there)} in {run_dir}")
         print(f"report: {run_dir / FILE}")
+    PartialState().destroy_process_group()
 
 
 def round_line(rows: Sequence[Mapping[str, Any]], rounds: int) -> str:

@@ -16,11 +16,12 @@ from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.decoding import NOTHING, GreedyDecoder, available_cores, load_search
 from audio_lottery.evaluation.decoding.beam import to_log_probs
-from audio_lottery.evaluation.decoding.tuning import References, best_point, format_grid, keep_log_probs, tune
+from audio_lottery.evaluation.decoding.tuning import References, best_point, keep_log_probs, tune
 from audio_lottery.evaluation.forward import forward
 from audio_lottery.evaluation.wer import score
 from audio_lottery.models.load import load_trained
 from audio_lottery.processes import make_accelerator
+from audio_lottery.report.tuning import format_grid
 from audio_lottery.settings import make_parser, to_config
 from audio_lottery.storage import write_bytes, write_json
 

@@ -12,11 +12,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from audio_lottery.errors import MaskError
+from audio_lottery.grid.table import stands_at
 from audio_lottery.lottery.run_folder import MASK_FILE
 from audio_lottery.pruning import Mask
 from audio_lottery.report.page import RunGroup
 from audio_lottery.report.page.charts import all_suites
-from audio_lottery.report.page.numbers import rate, remaining
+from audio_lottery.report.page.numbers import rate
 from audio_lottery.report.plots import GREY, Curve, dense_handle, draw_axes, draw_curve, label_ends
 from audio_lottery.report.style import COLOURS, MARKERS, project_style, save_figures
 
@@ -57,7 +58,7 @@ def _panel(axes: Axes, groups: Sequence[RunGroup], suite: str) -> list[Curve]:
         known = {number: one for number, one in found.items() if one is not None}
         if not known:
             continue
-        places = [remaining(group, number) for number in known]
+        places = [stands_at(group, number, groups[0]) for number in known]
         bounds = [one.bounds for one in known.values()]
         banded = all(bound is not None for bound in bounds)
         curve = Curve(

@@ -28,7 +28,7 @@ class Point:
     Attributes:
         arm: its label.
         round: its round.
-        remaining_percent: mean over the seeds.
+        remaining_percent: mean over the seeds; of a control that stays dense, see `stands_at`.
         result: WER over the seeds; its difference is to the first arm at the same density.
         verdict: ``better``, ``worse`` or ``not resolved``: than the first arm; empty for it, and where it has no round
             at this density.
@@ -80,12 +80,22 @@ def compare_arms(groups: Sequence[RunGroup], suite: str, *, resamples: int = 100
     points = []
     for group in groups:
         for number in group.numbers:
-            place = remaining(group, number)
+            place = stands_at(group, number, first)
             match = None if group is first else _at(first, place)
             base = [] if match is None else counts[first.name, match]
             result = measure(counts[group.name, number], base, resamples, seed)
             points.append(Point(group.name, number, place, result, _verdict(result)))
     return points
+
+
+def stands_at(group: RunGroup, number: int, first: RunGroup) -> float:
+    """The density, in per cent, at which a round is shown and compared: its own.
+
+    Rounds of an arm that stays dense (`pruning.control: dense`) have had the training of the rounds of the same number,
+    so each of them stands at the density that the first arm has by then.
+    """
+    stays = number > 0 and abs(remaining(group, number) - remaining(group, 0)) < _SAME_DENSITY
+    return remaining(first if stays and number in first.numbers else group, number)
 
 
 def _seeds(group: RunGroup) -> list[int]:

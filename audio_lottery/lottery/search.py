@@ -19,7 +19,7 @@ from audio_lottery.lottery.run import Run
 from audio_lottery.lottery.run_folder import RoundRow, RunFolder
 from audio_lottery.lottery.teachers import check_teacher
 from audio_lottery.models.load import load_folder
-from audio_lottery.processes import make_accelerator
+from audio_lottery.processes import finish_trackers, make_accelerator
 from audio_lottery.settings import save_config
 from audio_lottery.storage import is_sealed
 from audio_lottery.training.tracking import tracker_names
@@ -45,7 +45,7 @@ def search(config: RunConfig, on_round: Callable[[list[RoundRow], Path], None] |
     run = prepare_run(config)
     make_theta(run)
     if config.search.theta_only:
-        run.accelerator.end_training()
+        finish_trackers(run.accelerator)
         return []
     if run.accelerator.is_main_process and not is_sealed(run.folder.round(0)):
         _rehearse(run)
@@ -58,7 +58,7 @@ def search(config: RunConfig, on_round: Callable[[list[RoundRow], Path], None] |
             if on_round is not None:
                 on_round(rows, run.folder.path)
     run.accelerator.wait_for_everyone()
-    run.accelerator.end_training()
+    finish_trackers(run.accelerator)
     return rows
 
 

@@ -1,5 +1,7 @@
 """Running the package as users do: a process, its exit status and what it printed."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -7,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+from audio_lottery.cli import main, run_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "w2v2_imp.py"
@@ -37,6 +41,34 @@ def command_line() -> Run:
         return execute([sys.executable, "-m", "audio_lottery.cli", *arguments], **options)
 
     return run
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The recipe in this process: starting one takes ten seconds, most mistakes are told within one."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", [str(RECIPE), *arguments])
+        return _captured(arguments, lambda: run_recipe(RECIPE.parent / "configs" / "w2v2_mini.yaml"))
+
+    return run
+
+
+@pytest.fixture
+def command_here() -> Run:
+    """``audio-lottery`` in this process."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return _captured(arguments, lambda: main(arguments))
+
+    return run
+
+
+def _captured(arguments: Sequence[str], call: Callable[[], int]) -> subprocess.CompletedProcess[str]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = call()
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def execute(command: Sequence[str], **options) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,5 @@
 """Each mistake: one clear line on stderr, exit status 2, nothing half-written."""
 
-import contextlib
-import io
 import json
 import resource
 import subprocess
@@ -12,7 +10,6 @@ import pytest
 import soundfile
 import yaml
 
-from audio_lottery.cli import run_recipe
 from tests.conftest import tiny_settings, write_jsonl_corpus
 from tests.e2e.conftest import RECIPE, environment
 
@@ -40,20 +37,6 @@ def error_line(result: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.fixture
-def here(monkeypatch):
-    """The recipe in this process: most mistakes are told within a second, and starting a process takes ten."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", [str(RECIPE), *arguments])
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = run_recipe(RECIPE.parent / "configs" / "w2v2_mini.yaml")
-        return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
-
-    return run
-
-
-@pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     root = tmp_path / "corpus"
     for name, count in (("train", 8), ("dev", 3), ("test", 3)):
@@ -67,8 +50,8 @@ def edit_rows(path: Path, change) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_missing_corpus_folder(tmp_path, recipe):
-    line = error_line(recipe("--config", str(settings_file(tmp_path, tmp_path / "nowhere"))))
+def test_missing_corpus_folder(tmp_path, here):
+    line = error_line(here("--config", str(settings_file(tmp_path, tmp_path / "nowhere"))))
     assert "nowhere" in line
     assert not list((tmp_path / "run").glob("data*"))
 
@@ -157,12 +140,12 @@ def test_a_folder_that_is_no_run(tmp_path, corpus, here):
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 
-def test_a_round_cut_short(tmp_path, corpus, recipe):
+def test_a_round_cut_short(tmp_path, corpus, here):
     path = settings_file(tmp_path, corpus)
-    assert recipe("--config", str(path), "--search.rounds", "0").returncode == 0
+    assert here("--config", str(path), "--search.rounds", "0").returncode == 0
     model = tmp_path / "run" / "round_00" / "model.safetensors"
     model.write_bytes(model.read_bytes()[:-1000])
-    line = error_line(recipe("--config", str(path), "--search.rounds", "1"))
+    line = error_line(here("--config", str(path), "--search.rounds", "1"))
     assert "round_00/model.safetensors" in line
     assert "remove" in line
 
@@ -185,14 +168,14 @@ def test_disk_full_while_saving(tmp_path, corpus):
     assert not [name for name in left if "tmp" in name]
 
 
-def test_command_line(command_line, tmp_path):
+def test_command_line(command_line, command_here, tmp_path):
     assert error_line(command_line("frobnicate")).endswith(
         "there are search, plan, recipes, evaluate, score, select, compare, report, publish, tune-decoder, compress, "
         "bench, prepare"
     )
-    assert "evaluate" in command_line("--help").stdout
-    assert command_line().returncode == 2
-    line = error_line(command_line("evaluate", str(tmp_path / "none"), "--data.root", str(tmp_path)))
+    assert "evaluate" in command_here("--help").stdout
+    assert command_here().returncode == 2
+    line = error_line(command_here("evaluate", str(tmp_path / "none"), "--data.root", str(tmp_path)))
     assert "none" in line
 
 

@@ -19,6 +19,7 @@ from audio_lottery.data.audio import read_audio
 from audio_lottery.pruning import Mask
 from tests.conftest import tiny_settings
 from tests.e2e.conftest import RECIPE, environment, execute
+from tests.lottery.test_backbones import TINY
 
 COLUMNS = [
     "round",
@@ -119,9 +120,9 @@ def test_a_saved_round_transcribes_in_a_plain_pipeline(finished, tiny_corpus):
     assert heard.split() == hypothesis.split()
 
 
-def test_the_same_command_again_returns_what_is_there(finished, recipe):
+def test_the_same_command_again_returns_what_is_there(finished, here):
     before = {p: p.stat().st_mtime_ns for p in finished.glob("*/model.safetensors")}
-    result = recipe("--config", str(finished / "config.yaml"))
+    result = here("--config", str(finished / "config.yaml"))
     assert result.returncode == 0, result.stderr
     assert {p: p.stat().st_mtime_ns for p in finished.glob("*/model.safetensors")} == before
 
@@ -156,16 +157,16 @@ def count_files(folder: Path) -> int:
     return sum(1 for _ in folder.rglob("*")) if folder.exists() else 0
 
 
-def launch_two(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def launch_two(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += [str(RECIPE), "--config", str(config), "--num_processes", "2", *arguments]
+    command += [str(script), *arguments]
     return execute(command, env=environment(ACCELERATE_USE_CPU="true"))
 
 
 def test_two_processes_agree(tiny_corpus, finished, tmp_path):
     config = write_settings(tiny_corpus, tmp_path / "run", tmp_path / "config.yaml")
-    result = launch_two(config, "--training.distill.teacher", "dense")
+    result = launch_two(RECIPE, "--config", str(config), "--num_processes", "2", "--training.distill.teacher", "dense")
     assert result.returncode == 0, result.stderr
     rows = outcome(tmp_path / "run")
     assert [row[0] for row in rows] == ["0", "1", "2"]
@@ -184,16 +185,29 @@ def test_two_processes_agree(tiny_corpus, finished, tmp_path):
     assert len(list((tmp_path / "run").glob("tensorboard/round_02/*"))) == 1, "only the main process logs"
 
 
-def test_a_launch_that_starts_one_process_where_two_were_asked_for_is_refused(tiny_config_file, recipe):
-    result = recipe("--config", str(tiny_config_file), "--num_processes", "2")
+def test_two_processes_agree_whatever_the_family(tiny_corpus, tmp_path):
+    result = launch_two(Path(__file__).with_name("two_processes.py"), str(tiny_corpus), str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    for family in TINY:
+        folder = tmp_path / family / "round_01"
+        metrics = json.loads((folder / "metrics.json").read_text())
+        mask, model = Mask.load(folder / "mask.safetensors"), load_file(folder / "model.safetensors")
+        assert metrics["processes"] == 2
+        assert metrics["mask_sha256"] == mask.sha256()
+        assert mask.kept == int(0.8 * mask.prunable + 0.5)
+        assert all(not model[name][~kept].any() for name, kept in mask.items())
+
+
+def test_a_launch_that_starts_one_process_where_two_were_asked_for_is_refused(tiny_config_file, here):
+    result = here("--config", str(tiny_config_file), "--num_processes", "2")
     assert result.returncode == 2
     assert "num_processes is 2 and 1 started" in result.stderr
     assert not (tiny_config_file.parent / "run").exists()
 
 
-def test_evaluate_gives_the_numbers_of_the_search(finished, command_line, tmp_path):
+def test_evaluate_gives_the_numbers_of_the_search(finished, command_here, tmp_path):
     model, out = str(finished / "round_01"), tmp_path / "out"
-    result = command_line("evaluate", model, "--config", str(finished / "config.yaml"), "--out", str(out))
+    result = command_here("evaluate", model, "--config", str(finished / "config.yaml"), "--out", str(out))
     assert result.returncode == 0, result.stderr
     metrics = json.loads((finished / "round_01" / "metrics.json").read_text())
     for suite in metrics["test"].values():
@@ -206,7 +220,7 @@ def test_evaluate_gives_the_numbers_of_the_search(finished, command_line, tmp_pa
     assert "EVAL" in table
 
 
-def test_evaluate_takes_suites_from_the_command_line(finished, command_line, tmp_path):
+def test_evaluate_takes_suites_from_the_command_line(finished, command_here, tmp_path):
     arguments = [
         "--config",
         str(finished / "config.yaml"),
@@ -216,7 +230,7 @@ def test_evaluate_takes_suites_from_the_command_line(finished, command_line, tmp
         "--out",
         str(tmp_path / "out"),
     ]
-    result = command_line("evaluate", str(finished / "theta"), *arguments)
+    result = command_here("evaluate", str(finished / "theta"), *arguments)
     assert result.returncode == 0, result.stderr
     suites = json.loads((tmp_path / "out" / "evaluation.json").read_text())["suites"]
     assert [(name, suite["snr_db"], suite["rir"]) for name, suite in suites.items()] == [
@@ -226,23 +240,23 @@ def test_evaluate_takes_suites_from_the_command_line(finished, command_line, tmp
     ]
 
 
-def test_difference_to_the_dense_model_and_selection(finished, command_line, tmp_path):
+def test_difference_to_the_dense_model_and_selection(finished, command_here, tmp_path):
     dense, pruned = (json.loads((finished / f"round_0{k}" / "metrics.json").read_text()) for k in (0, 2))
     for name in ("clean", "noise10"):
         difference = pruned["test"][name]["difference_to_dense"]
         assert difference["difference"] == pytest.approx(pruned["test"][name]["wer"] - dense["test"][name]["wer"])
         assert difference["interval"][0] <= difference["difference"] <= difference["interval"][1]
-    result = command_line("select", str(finished), "--json", str(tmp_path / "tickets.json"))
+    result = command_here("select", str(finished), "--json", str(tmp_path / "tickets.json"))
     assert result.returncode == 0, result.stderr
     assert "extreme" in result.stdout
     assert (tmp_path / "tickets.json").is_file()
 
 
-def test_theta_can_be_random_or_a_folder(finished, tiny_corpus, tmp_path, recipe):
+def test_theta_can_be_random_or_a_folder(finished, tiny_corpus, tmp_path, here):
     for name, model in {"folder": {"init": str(finished / "theta")}, "random": {"random_init": True}}.items():
         settings = {"model": {"init": str(finished / "theta")} | model, "theta": {}}
         config = write_settings(tiny_corpus, tmp_path / name, tmp_path / f"{name}.yaml", **settings)
-        result = recipe("--config", str(config), "--search.rounds", "1")
+        result = here("--config", str(config), "--search.rounds", "1")
         assert result.returncode == 0, result.stderr
     theta, folder, random_init = (
         load_file(run / "theta" / "model.safetensors") for run in (finished, tmp_path / "folder", tmp_path / "random")

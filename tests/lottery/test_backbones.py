@@ -16,7 +16,7 @@ from audio_lottery.pruning import exact_count
 from audio_lottery.sparse.format import load, save
 from audio_lottery.storage import read_json
 from audio_lottery.training import loop
-from tests.lottery.test_methods import HALVES, METHODS, Interrupted, mask, settings, weights
+from tests.lottery.test_methods import HALVES, METHODS, Interrupted, mask, saving_often, settings, weights
 
 TINY = {
     "conformer": ModelConfig(
@@ -120,7 +120,7 @@ def test_exact_density_and_exact_zeros(runs, family, name):
 @pytest.mark.parametrize(("family", "name"), RESUMED_CELLS)
 def test_interrupted_and_continued_is_as_uninterrupted(runs, name, family, tiny_corpus, tmp_path, monkeypatch):
     reference = runs(family, name)
-    config = settings(tiny_corpus, tmp_path / "run", SEARCHED[name], model=TINY[family])
+    config = saving_often(settings(tiny_corpus, tmp_path / "run", SEARCHED[name], model=TINY[family]))
     saves, save = {"count": 0}, loop.save_checkpoint
 
     def save_then_stop(*arguments):

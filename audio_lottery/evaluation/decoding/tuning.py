@@ -121,19 +121,6 @@ def best_point(points: Iterable[Point]) -> Point:
     return min(points, key=lambda point: (point.wer, point.lm_weight, abs(point.word_score), point.word_score))
 
 
-def format_grid(points: Sequence[Point]) -> str:
-    """WER in per cent as a table: language model weights down, word scores across, the best one with a star."""
-    best = best_point(points)
-    scores = sorted({point.word_score for point in points})
-    cells = {
-        (point.lm_weight, point.word_score): f"{100 * point.wer:.2f}{'*' if point is best else ' '}" for point in points
-    }
-    lines = ["lm_weight \\ word_score" + "".join(f"{value:>9g} " for value in scores)]
-    for weight in sorted({point.lm_weight for point in points}):
-        lines.append(f"{weight:>22g}" + "".join(f"{cells.get((weight, value), '- '):>10}" for value in scores))
-    return "\n".join(lines)
-
-
 def _measure(
     workers: Workers[_Held],
     utterances: Sequence[np.ndarray],

@@ -2,9 +2,6 @@
 
 import copy
 import logging
-import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,25 +9,21 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from audio_lottery.errors import ModelError
-from audio_lottery.sparse.runtime.convolution import SparseConv1d
-from audio_lottery.sparse.runtime.linear import SparseLinear
-from audio_lottery.sparse.runtime.lstm import SparseLSTM
 from audio_lottery.sparse.runtime.matrix import best_time
-from audio_lottery.sparse.runtime.modules import NO_SAVING, Accelerated, Packable
-from audio_lottery.sparse.runtime.packed import Packed, Packing, matrix_names, stand_in
+from audio_lottery.sparse.runtime.model import as_accelerated
+from audio_lottery.sparse.runtime.modules import Accelerated, Packable, no_kernel
+from audio_lottery.sparse.runtime.packed import Packed, Packing, stand_in
 from audio_lottery.sparse.runtime.plan import Plan, Replacement
+from audio_lottery.sparse.runtime.registry import runner_of
 from audio_lottery.sparse.runtime.semi_structured import accelerate_on_gpu
-from audio_lottery.sparse.runtime.threads import recording
-from audio_lottery.sparse.runtime.wav2vec2 import runner_for
 
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16")
 # Below this share of zeros a model counts as dense.
 _DENSE = 0.01
-# Frames of the trial that decides whether a layer is replaced: two seconds of most recognisers' frames, and a second
-# of audio for a front end.
-_FRAMES, _SAMPLES = 100, 16000
+# Seconds before and after.
+Times = tuple[float, float]
 
 
 def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = False) -> nn.Module:
@@ -52,8 +45,8 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
         force: replace every module that can be, measured or not.
 
     Returns:
-        The new model, with a `Replacement` for each of its modules as its ``plan`` and ``profile(inputs)``, the seconds
-        that its parts take; ``model`` itself if it has nothing to gain.
+        The new model, still of the class of ``model`` and an `AcceleratedModel` besides (``plan``, ``profile``);
+        ``model`` itself if it has nothing to gain.
 
     Raises:
         ModelError: in training mode, not float32 on the CPU, an unknown precision.
@@ -86,7 +79,7 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
     memo = _computed(model)
     plan: list[tuple[Replacement, Packing | None]] = []
     owners = _owners(model)
-    trials: dict[Any, tuple[float, float]] = {}
+    trials: dict[Any, Times] = {}
     with torch.no_grad():
         for name, module, build, why in targets:
             if id(module) in memo:
@@ -97,7 +90,7 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
             fast: Any = build(module, precision)
             note, faster = "forced", True
             if not force:
-                times = _trial(name, module, fast, trials)
+                times = _trial(module, fast, build, trials)
                 faster = times[1] < times[0]
                 note = f"{times[0] * 1e3:.2f} ms before, {times[1] * 1e3:.2f} ms after, in a trial"
             if faster:
@@ -113,64 +106,29 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
         if isinstance(module, nn.TransformerEncoder):
             # nested tensors are for torch's fused layers alone, and it asks the first layer only whether all are
             module.use_nested_tensor = False
-    fast_model.plan = Plan(plan)
-    fast_model.profile = partial(_profile, fast_model)
-    if hasattr(fast_model, "save_pretrained"):
-        fast_model.save_pretrained = _refuse_to_save
-    if hasattr(fast_model, "forward") and not isinstance(fast_model, Accelerated):
-        fast_model.register_forward_pre_hook(_refuse_inner_states, with_kwargs=True)
-    return fast_model
+    return as_accelerated(fast_model, Plan(plan))
 
 
-Build = Callable[[Any, str], Accelerated]
-_KINDS: dict[type[nn.Module], Build] = {
-    nn.Linear: SparseLinear,
-    nn.Conv1d: SparseConv1d,
-    nn.LSTM: SparseLSTM,
-}
-
-
-Target = tuple[str, nn.Module, Build | None, str]
+Target = tuple[str, nn.Module, Any, str]
 
 
 def _targets(module: nn.Module, prefix: str = "") -> list[Target]:
-    """Name, module and how to replace it or why not, for all that has a matrix; not what lies within such a module."""
+    """Name, module and its runner or why not, for all that has a matrix; not what lies within such a module."""
     if isinstance(module, Accelerated):
         return []
-    runner = runner_for(module)
-    if runner is not None and not any(_changed(inner) for inner in module.modules() if type(inner) in _KINDS):
+    runner, why = runner_of(module)
+    if runner is not None and not why:
         return [(prefix, module, runner, "")]
-    build = _KINDS.get(type(module))  # a subclass may do more than its base
-    if build is not None:
-        why = _changed(module)
-        if getattr(module, "padding_mode", "zeros") != "zeros" or getattr(module, "proj_size", 0):
-            why = _no_kernel(module)
-        return [(prefix, module, None if why else build, why)]
+    if runner is not None and issubclass(runner, Packable):
+        return [(prefix, module, None, why)]
     own = [parameter for parameter in module.parameters(recurse=False) if parameter.dim() > 1]
     # attention of torch's own reads the weights of its children itself
-    found: list[Target] = [(prefix, module, None, _no_kernel(module))] if own else []
+    found: list[Target] = [(prefix, module, None, why or no_kernel(module))] if own else []
     if isinstance(module, nn.MultiheadAttention):
         return found
     for name, child in module.named_children():
         found += _targets(child, f"{prefix}.{name}" if prefix else name)
     return found
-
-
-def _no_kernel(module: nn.Module) -> str:
-    return f"no kernel for {type(module).__name__}: it runs as it is"
-
-
-def _changed(module: nn.Module) -> str:
-    """Why a layer is more than its class says, if it is: its weights are computed in every call, or its outputs are."""
-    hooks = (module._forward_pre_hooks, module._forward_hooks)
-    if any(hooks) or "forward" in vars(module) or module._modules or module._buffers:
-        return "hooks, parts or another forward were put on it: it runs as it is"
-    weights = [module._parameters.get(name) for name in matrix_names(module)]
-    if any(weight is None for weight in weights):
-        return "its weight is not a parameter of its own: it runs as it is"
-    if not all(weight.numel() for weight in weights if weight is not None):
-        return "it has no weights: it runs as it is"
-    return ""
 
 
 def _computed(model: nn.Module) -> dict[int, Any]:
@@ -202,29 +160,13 @@ def _left(name: str, module: nn.Module, why: str) -> Replacement:
     return Replacement(name, type(module).__name__, "dense", kept / total if total else 1.0, 0, why)
 
 
-def _trial(
-    name: str, module: nn.Module, fast: Accelerated, done: dict[Any, tuple[float, float]]
-) -> tuple[float, float]:
+def _trial(module: nn.Module, fast: Accelerated, runner: type[Accelerated], done: dict[Any, Times]) -> Times:
     """Seconds of the module and of its replacement on an input of ordinary length; once for modules that are alike."""
     key = (type(module), fast.kernel, round(fast.kept / fast.weights, 2), str(module))
     if key not in done:
-        inputs = _input(module)
+        inputs = runner.trial_input(module)
         done[key] = best_time(lambda: module(inputs), 3), best_time(lambda: fast(inputs), 3)
     return done[key]
-
-
-def _input(module: Any) -> Tensor:
-    if isinstance(module, nn.Linear):
-        return torch.randn(_FRAMES, module.in_features)
-    if isinstance(module, nn.Conv1d):
-        reach = (module.kernel_size[0] - 1) * module.dilation[0]
-        return torch.randn(1, module.in_channels, _FRAMES * module.stride[0] + reach)
-    if isinstance(module, nn.LSTM):
-        shape = (1, _FRAMES) if module.batch_first else (_FRAMES, 1)
-        return torch.randn(*shape, module.input_size)
-    if hasattr(module, "conv_layers"):
-        return torch.randn(1, _SAMPLES)
-    return torch.randn(1, _FRAMES, module.config.hidden_size)
 
 
 def _on_gpu(model: nn.Module) -> nn.Module:
@@ -233,37 +175,10 @@ def _on_gpu(model: nn.Module) -> nn.Module:
     if all(note for _, _, note in layers):
         logger.warning("nothing to gain: no linear layer is kept 2:4; the model is returned as it is")
         return model
-    fast.plan = [
-        Replacement(
-            name,
-            "linear",
-            "dense" if note else "semi_structured",
-            int((layer.weight != 0).sum()) / layer.weight.numel(),
-            layer.weight.numel(),
-            note,
-        )
-        for name, layer, note in layers
-    ]
-    return fast
+    return as_accelerated(fast, Plan([(_semi_structured(*layer), None) for layer in layers]))
 
 
-def _profile(model: nn.Module, *inputs: Any, **options: Any) -> list[tuple[str, float]]:
-    """Seconds by part of one call, longest first; what is in no part (norms, copies, modules left as they are) last."""
-    with torch.no_grad(), recording() as times:
-        begin = time.perf_counter()
-        model(*inputs, **options)
-        total = time.perf_counter() - begin
-    rest = total - sum(times.values())
-    return [*sorted(times.items(), key=lambda item: -item[1]), ("everything else", rest)]
-
-
-def _refuse_to_save(*arguments: object, **options: object) -> None:
-    raise ModelError(NO_SAVING)
-
-
-def _refuse_inner_states(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-    config = getattr(module, "config", None)
-    for name in ("output_attentions", "output_hidden_states"):
-        wanted = options.get(name)
-        if wanted or (wanted is None and getattr(config, name, False)):
-            raise ModelError(f"{name}: an accelerated model keeps no inner states; ask the model it was made from")
+def _semi_structured(name: str, layer: nn.Linear, note: str) -> Replacement:
+    total = layer.weight.numel()
+    kept = int((layer.weight != 0).sum())
+    return Replacement(name, "linear", "dense" if note else "semi_structured", kept / total, total, note)

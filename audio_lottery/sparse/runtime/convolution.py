@@ -12,7 +12,15 @@ from audio_lottery.sparse.kernels.packing import copy_rows, pack_phases
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, compile_matrix
-from audio_lottery.sparse.runtime.modules import Packable, bias_of, input_array, to_numpy
+from audio_lottery.sparse.runtime.modules import (
+    TRIAL_FRAMES,
+    Packable,
+    bias_of,
+    changed,
+    input_array,
+    no_kernel,
+    to_numpy,
+)
 from audio_lottery.sparse.runtime.threads import each, tile_widths, whole
 
 _ROWS = 128
@@ -68,6 +76,22 @@ class SparseConv1d(Packable):
         self.macs_per_frame = weight.size
         self.norm = None if norm is None else (to_numpy(norm.weight), to_numpy(norm.bias), float(norm.eps))
         self.activation = ACTIVATIONS[activation]
+
+    @classmethod
+    def claims(cls, module: nn.Module) -> bool:
+        """See `Accelerated`; a subclass may do more than its base."""
+        return type(module) is nn.Conv1d
+
+    @classmethod
+    def misfit(cls, module: nn.Conv1d) -> str:
+        """See `Accelerated`."""
+        return no_kernel(module) if module.padding_mode != "zeros" else changed(module)
+
+    @classmethod
+    def trial_input(cls, module: nn.Conv1d) -> Tensor:
+        """See `Accelerated`."""
+        reach = (module.kernel_size[0] - 1) * module.dilation[0]
+        return torch.randn(1, module.in_channels, TRIAL_FRAMES * module.stride[0] + reach)
 
     def _compile(self, weight: np.ndarray, bias: np.ndarray | None, kernels: Sequence[str]) -> SparseMatrix:
         shift = np.arange(self.taps) * self.dilation

@@ -16,7 +16,14 @@ from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, VECTORS
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.convolution import SparseConv1d
 from audio_lottery.sparse.runtime.matrix import Places, SparseMatrix, compile_matrix
-from audio_lottery.sparse.runtime.modules import Accelerated, activation_name, bias_of, input_array, to_numpy
+from audio_lottery.sparse.runtime.modules import (
+    Accelerated,
+    activation_name,
+    bias_of,
+    input_array,
+    no_kernel,
+    to_numpy,
+)
 from audio_lottery.sparse.runtime.threads import each, whole, workspace
 
 # Output frames that go through all layers before the next ones do: what lies between the layers stays small.
@@ -24,6 +31,10 @@ _FRAMES = 64
 
 # (first frame, elements of each phase, tile) to the tile filled
 Fill = Callable[[int, int, np.ndarray], None]
+
+_CLASSES = ("Wav2Vec2FeatureEncoder", "HubertFeatureEncoder")
+# A second of audio.
+_TRIAL_SAMPLES = 16000
 
 
 class FrontEnd(Accelerated):
@@ -35,7 +46,7 @@ class FrontEnd(Accelerated):
     in the mean and covariance of the windows of the signal.
 
     Args:
-        module: ``Wav2Vec2FeatureEncoder`` or HuBERT's; see `fits`.
+        module: ``Wav2Vec2FeatureEncoder`` or HuBERT's; see `misfit`.
         precision: see `accelerate.accelerate`.
     """
 
@@ -56,16 +67,27 @@ class FrontEnd(Accelerated):
         self.weights = sum(layer.weights for layer in layers)
         self.kernel = self.layers[0].kernel
 
-    @staticmethod
-    def fits(module: Any) -> bool:
-        """Whether all of a front end's layers are of the kinds that are built here."""
+    @classmethod
+    def claims(cls, module: nn.Module) -> bool:
+        """See `Accelerated`: the front ends of Wav2Vec2 and HuBERT."""
+        return type(module).__name__ in _CLASSES
+
+    @classmethod
+    def misfit(cls, module: Any) -> str:
+        """See `Accelerated`: all layers must be of the kinds that are built here."""
         layers = list(module.conv_layers)
-        return (
+        fits = (
             len(layers) > 1
             and all(activation_name(layer.activation) for layer in layers)
             and all(layer.conv.padding == (0,) and layer.conv.dilation == (1,) for layer in layers)
             and layers[0].conv.in_channels == 1
         )
+        return "" if fits else no_kernel(module)
+
+    @classmethod
+    def trial_input(cls, module: Any) -> Tensor:
+        """See `Accelerated`."""
+        return torch.randn(1, _TRIAL_SAMPLES)
 
     def _freeze_parameters(self) -> None:
         """transformers' switch; there is nothing left to freeze."""

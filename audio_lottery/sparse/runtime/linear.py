@@ -12,7 +12,7 @@ from audio_lottery.sparse.kernels.packing import pack, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.matrix import KERNELS, split_columns
-from audio_lottery.sparse.runtime.modules import Packable, bias_of, input_array, to_numpy
+from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Packable, bias_of, changed, input_array, to_numpy
 from audio_lottery.sparse.runtime.threads import each, tile_widths, whole
 
 # Output rows that are computed before they are put in torch's layout, while they are in the cache.
@@ -46,6 +46,21 @@ class SparseLinear(Packable):
         self.kernel = self.pieces[0][1].kernel
         self.kept, self.weights = int(np.count_nonzero(weight)), weight.size
         self.macs_per_frame = weight.size
+
+    @classmethod
+    def claims(cls, module: nn.Module) -> bool:
+        """See `Accelerated`; a subclass may do more than its base."""
+        return type(module) is nn.Linear
+
+    @classmethod
+    def misfit(cls, module: nn.Linear) -> str:
+        """See `Accelerated`."""
+        return changed(module)
+
+    @classmethod
+    def trial_input(cls, module: nn.Linear) -> Tensor:
+        """See `Accelerated`."""
+        return torch.randn(TRIAL_FRAMES, module.in_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer.

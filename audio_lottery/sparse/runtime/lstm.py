@@ -14,7 +14,7 @@ from audio_lottery.sparse.kernels.recurrent import GATES, SEGMENT, recur, recur_
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, compile_matrix
-from audio_lottery.sparse.runtime.modules import Packable, input_array
+from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Packable, changed, input_array, no_kernel
 from audio_lottery.sparse.runtime.threads import each, whole
 
 # What a step of a whole vector of utterances takes, in steps of a single one (measured, hidden 320 to 1024).
@@ -61,6 +61,22 @@ class SparseLSTM(Packable):
         self.weights = sum(weight.numel() for weight in weights)
         self.kernel = self.layers[0][0].kernel
         self.macs_per_frame = self.weights
+
+    @classmethod
+    def claims(cls, module: nn.Module) -> bool:
+        """See `Accelerated`; a subclass may do more than its base."""
+        return type(module) is nn.LSTM
+
+    @classmethod
+    def misfit(cls, module: nn.LSTM) -> str:
+        """See `Accelerated`."""
+        return no_kernel(module) if module.proj_size else changed(module)
+
+    @classmethod
+    def trial_input(cls, module: nn.LSTM) -> Tensor:
+        """See `Accelerated`."""
+        shape = (1, TRIAL_FRAMES) if module.batch_first else (TRIAL_FRAMES, 1)
+        return torch.randn(*shape, module.input_size)
 
     def unpack(self) -> dict[str, np.ndarray]:
         """See `Packable`."""

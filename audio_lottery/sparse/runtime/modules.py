@@ -11,8 +11,17 @@ from audio_lottery.errors import ModelError
 NO_SAVING = "an accelerated model has packed weights: save the model it was made from (`audio-lottery compress`)"
 
 
+# Frames of the trial that decides whether a module is replaced: two seconds of most recognisers' frames.
+TRIAL_FRAMES = 100
+_STAYS = "it runs as it is"
+
+
 class Accelerated(nn.Module):
-    """A module that only infers: its weights are packed for the kernels, and are no parameters any more."""
+    """A module that only infers: its weights are packed for the kernels, and are no parameters any more.
+
+    A class says itself what it takes the place of (`claims`, `misfit`) and on what it is tried (`trial_input`); a line
+    in `registry.RUNNERS` makes it known to `accelerate`. Instances are made of the module and a precision.
+    """
 
     kind = ""
     kernel = ""
@@ -23,6 +32,21 @@ class Accelerated(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.training = False
+
+    @classmethod
+    def claims(cls, module: nn.Module) -> bool:
+        """Whether ``module`` is of the kind that this class runs, whatever its settings."""
+        raise NotImplementedError
+
+    @classmethod
+    def misfit(cls, module: Any) -> str:
+        """Why this class cannot run a module that it claims; empty where it can."""
+        raise NotImplementedError
+
+    @classmethod
+    def trial_input(cls, module: Any) -> Tensor:
+        """An input of ordinary length, on which ``module`` and its replacement are timed."""
+        raise NotImplementedError
 
     def train(self, mode: bool = True) -> Self:
         """Refuse training.
@@ -54,6 +78,30 @@ class Packable(Accelerated):
     def unpack(self) -> dict[str, np.ndarray]:
         """The layer's matrices, by their names as parameters; bfloat16 numbers stay rounded."""
         raise NotImplementedError
+
+
+def no_kernel(module: nn.Module) -> str:
+    """The note on a module that no class claims, or not with its settings."""
+    return f"no kernel for {type(module).__name__}: {_STAYS}"
+
+
+def changed(module: nn.Module) -> str:
+    """Why a layer is more than its class says, if it is: its weights are computed in every call, or its outputs are."""
+    hooks = (module._forward_pre_hooks, module._forward_hooks)
+    if any(hooks) or "forward" in vars(module) or module._modules or module._buffers:
+        return f"hooks, parts or another forward were put on it: {_STAYS}"
+    weights = [module._parameters.get(name) for name in matrix_names(module)]
+    if any(weight is None for weight in weights):
+        return f"its weight is not a parameter of its own: {_STAYS}"
+    if not all(weight.numel() for weight in weights if weight is not None):
+        return f"it has no weights: {_STAYS}"
+    return ""
+
+
+def matrix_names(module: nn.Module) -> list[str]:
+    """The matrices of `nn.Linear`, `nn.Conv1d` or `nn.LSTM`, which a kernel packs."""
+    names: tuple[str, ...] = getattr(module, "_flat_weights_names", ("weight",))
+    return [name for name in names if name.startswith("weight")]
 
 
 def input_array(x: Tensor, where: str) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from audio_lottery.sparse.runtime.modules import Accelerated, Packable
+from audio_lottery.sparse.runtime.modules import Accelerated, Packable, matrix_names
 
 _unpacking = threading.Lock()
 
@@ -220,12 +220,6 @@ def stand_in(module: nn.Module, packed: Packable) -> Packed:
     made = _made(_CLASSES[type(module)], module, packing, weights)
     made.__dict__ |= {name: getattr(packed, name) for name in ("kind", "kept", "weights", "macs_per_frame")}
     return made
-
-
-def matrix_names(module: nn.Module) -> list[str]:
-    """The matrices of `nn.Linear`, `nn.Conv1d` or `nn.LSTM`, which a kernel packs."""
-    names: tuple[str, ...] = getattr(module, "_flat_weights_names", ("weight",))
-    return [name for name in names if name.startswith("weight")]
 
 
 def _made(kind: type[Packed], module: nn.Module, packing: Packing, weights: dict[str, Any]) -> Any:

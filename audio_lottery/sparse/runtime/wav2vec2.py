@@ -22,35 +22,21 @@ from audio_lottery.sparse.kernels.half import HAS_BF16_DOT
 from audio_lottery.sparse.kernels.packing import pack_phases, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
-from audio_lottery.sparse.runtime.front_end import FrontEnd
 from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, compile_matrix, split_columns
-from audio_lottery.sparse.runtime.modules import Accelerated, activation_name, input_array, to_numpy
+from audio_lottery.sparse.runtime.modules import (
+    TRIAL_FRAMES,
+    Accelerated,
+    activation_name,
+    input_array,
+    no_kernel,
+    to_numpy,
+)
 from audio_lottery.sparse.runtime.positional import FourierConv1d
 from audio_lottery.sparse.runtime.threads import each, part, tile_widths, whole, workspace
 
 # what the seconds of everything between two attentions count towards
 _PRODUCTS = "projections, feed-forward and norms"
-_PREFIXES = ("Wav2Vec2", "Hubert")
-_FRONT_ENDS = {f"{prefix}FeatureEncoder" for prefix in _PREFIXES}
-_ENCODERS = {f"{prefix}Encoder{kind}" for prefix in _PREFIXES for kind in ("", "StableLayerNorm")}
-
-
-def runner_for(module: Any) -> "type[FrontEnd] | type[Encoder] | None":
-    """Which runner may take the place of ``module``; None where there is none for it or its settings."""
-    name = type(module).__name__
-    if name in _FRONT_ENDS:
-        return FrontEnd if FrontEnd.fits(module) else None
-    if name not in _ENCODERS:
-        return None
-    layer, position = module.layers[0], module.pos_conv_embed
-    fits = (
-        activation_name(layer.feed_forward.intermediate_act_fn)
-        and activation_name(position.activation)
-        and getattr(position, "batch_norm", None) is None
-        and getattr(layer, "adapter_layer", None) is None
-        and layer.attention.head_dim % ROWS == 0
-    )
-    return Encoder if fits else None
+_CLASSES = {f"{prefix}Encoder{kind}" for prefix in ("Wav2Vec2", "Hubert") for kind in ("", "StableLayerNorm")}
 
 
 Norm = tuple[np.ndarray, np.ndarray, float]
@@ -101,6 +87,29 @@ class Encoder(Accelerated):
         )
         self.macs_per_frame = self.weights
         self.inner_rows = max(piece.stop - piece.start for piece, _ in self.layers[0].outer)
+
+    @classmethod
+    def claims(cls, module: nn.Module) -> bool:
+        """See `Accelerated`."""
+        return type(module).__name__ in _CLASSES
+
+    @classmethod
+    def misfit(cls, module: Any) -> str:
+        """See `Accelerated`: no adapters, no batch norm, activations and heads that the kernels have."""
+        layer, position = module.layers[0], module.pos_conv_embed
+        fits = (
+            activation_name(layer.feed_forward.intermediate_act_fn)
+            and activation_name(position.activation)
+            and getattr(position, "batch_norm", None) is None
+            and getattr(layer, "adapter_layer", None) is None
+            and layer.attention.head_dim % ROWS == 0
+        )
+        return "" if fits else no_kernel(module)
+
+    @classmethod
+    def trial_input(cls, module: Any) -> Tensor:
+        """See `Accelerated`."""
+        return torch.randn(1, TRIAL_FRAMES, module.config.hidden_size)
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **options: object

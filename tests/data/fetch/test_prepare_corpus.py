@@ -252,7 +252,8 @@ def test_the_table_that_is_printed(tmp_path: Path, out: Path, capsys: pytest.Cap
     write_wav(tmp_path / "a.wav", 1.0, rate=44_100, channels=2)
     source = write(tmp_path / "train.jsonl", b'{"audio_filepath": "a.wav", "text": " "}\n')
     main(["jsonl", "--out", str(out), "--source", str(source)])
-    header, line, use = capsys.readouterr().out.splitlines()
+    header, ruler, line, use = capsys.readouterr().out.splitlines()
+    assert set(ruler) == {"-", " "}
     assert " ".join(header.split()) == "corpus split utterances hours speakers empty converted source audio"
     assert " ".join(line.split()) == "jsonl train 1 0.00 1 1 1 44.1 kHz: 1; more than one channel: 1"
     assert use == f"jsonl/train: {{corpus: prepared, path: {out}, split: jsonl-train}}"

@@ -15,11 +15,11 @@ from audio_lottery.evaluation.decoding.tuning import (
     _around,
     _warn_of_edges,
     best_point,
-    format_grid,
     keep_log_probs,
     tune,
 )
 from audio_lottery.evaluation.wer import score
+from audio_lottery.report.tuning import format_grid
 from tests.evaluation.decoding.conftest import random_logits
 
 FRAMES = [12, 30, 1, 0, 25, 18, 9, 22, 30, 4, 7]

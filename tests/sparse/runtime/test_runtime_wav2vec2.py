@@ -9,7 +9,8 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Mode
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.runtime.front_end import FrontEnd
-from audio_lottery.sparse.runtime.wav2vec2 import Encoder, runner_for
+from audio_lottery.sparse.runtime.registry import runner_of
+from audio_lottery.sparse.runtime.wav2vec2 import Encoder
 from tests.sparse.runtime.layers import close, pruned, threads
 
 KINDS = {"wav2vec2": (Wav2Vec2Config, Wav2Vec2Model), "hubert": (HubertConfig, HubertModel)}
@@ -58,7 +59,7 @@ every_model = pytest.mark.parametrize(
 def test_front_end(kind, name, samples):
     module = small_model(kind, name).feature_extractor
     x = 0.1 * torch.randn(2, samples) + 0.05
-    close(runner_for(module)(module)(x), module(x), atol=1e-4)
+    close(runner_of(module)[0](module)(x), module(x), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["group norm", "layer norm"])
@@ -112,7 +113,7 @@ def encoded(module, fast, x, mask=None, count=1):
 @pytest.mark.parametrize("frames", [1, 45, FRAMES + 30])
 def test_encoder(kind, name, frames):
     module = small_model(kind, name).encoder
-    fast = runner_for(module)(module)
+    fast = runner_of(module)[0](module)
     close(*encoded(module, fast, torch.randn(2, frames, module.config.hidden_size)), atol=1e-4)
 
 
@@ -189,12 +190,13 @@ def test_encoder_refuses_what_it_cannot_do():
 def test_unknown_activations_have_no_runner(settings):
     model = Wav2Vec2Model(Wav2Vec2Config(**SMALL, **settings))
     module = model.encoder if "hidden_act" in settings else model.feature_extractor
-    assert runner_for(module) is None
+    assert "no kernel" in runner_of(module)[1]
 
 
 def test_hubert_with_batch_norm_has_no_runner():
-    assert runner_for(HubertModel(HubertConfig(**SMALL, conv_pos_batch_norm=True)).encoder) is None
+    module = HubertModel(HubertConfig(**SMALL, conv_pos_batch_norm=True)).encoder
+    assert runner_of(module) == (Encoder, "no kernel for HubertEncoder: it runs as it is")
 
 
 def test_other_modules_have_no_runner():
-    assert runner_for(torch.nn.Linear(3, 3)) is None
+    assert runner_of(torch.nn.ReLU()) == (None, "")

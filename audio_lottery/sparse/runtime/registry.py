@@ -1,0 +1,30 @@
+"""The classes that `accelerate` knows: a new one is a line here."""
+
+from torch import nn
+
+from audio_lottery.sparse.runtime.convolution import SparseConv1d
+from audio_lottery.sparse.runtime.front_end import FrontEnd
+from audio_lottery.sparse.runtime.linear import SparseLinear
+from audio_lottery.sparse.runtime.lstm import SparseLSTM
+from audio_lottery.sparse.runtime.modules import Accelerated, Packable
+from audio_lottery.sparse.runtime.wav2vec2 import Encoder
+
+# The first that claims a module decides on it.
+RUNNERS: list[type[Accelerated]] = [FrontEnd, Encoder, SparseLinear, SparseConv1d, SparseLSTM]
+
+
+def runner_of(module: nn.Module) -> tuple[type[Accelerated] | None, str]:
+    """Which class takes the place of ``module``.
+
+    Returns:
+        The class that claims it (None if none does), and why it cannot run it all the same; empty where it can. A class
+        that runs several layers at once cannot where one of them was changed.
+    """
+    found = next((runner for runner in RUNNERS if runner.claims(module)), None)
+    if found is None:
+        return None, ""
+    why = found.misfit(module)
+    if not why and not issubclass(found, Packable):
+        inner = (runner_of(part) for part in module.modules() if part is not module)
+        why = next((note for runner, note in inner if note and runner and issubclass(runner, Packable)), "")
+    return found, why
