@@ -35,7 +35,7 @@ DENSE = DistillConfig("dense")
 def taught(root, run_dir, pruning: PruningConfig, distill: DistillConfig = DENSE, **changes):
     """Settings of a search of rounds with a teacher."""
     config = settings(root, run_dir, pruning, **changes)
-    training = replace(config.training, max_steps=4, eval_every=4, distill=distill)
+    training = replace(config.training, max_steps=4, eval_every=4, save_every=2, distill=distill)
     return replace(config, training=training, evaluation=EvaluationConfig((SuiteConfig("clean"),), bootstrap=0))
 
 
