@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from audio_lottery.lottery.select import DEFAULT_MARGIN, Selection, SetResult, Ticket, select
-from audio_lottery.report.columns import format_columns, percent, percent_interval
+from audio_lottery.report.columns import budget, format_columns, percent, percent_interval
 from audio_lottery.storage import write_json
 
 
@@ -40,6 +40,7 @@ def format_selection(selection: Selection) -> str:
     """The table of the rounds and the three named tickets, as text."""
     several = len(selection.seeds) > 1
     header = ["round", "RW %", "dev WER %", "dev - dense", "matches", f"{selection.suite} WER %", "test - dense"]
+    header += ["MAPSSWE p", "steps", "audio"]
     body = [
         [
             str(ticket.round),
@@ -50,16 +51,18 @@ def format_selection(selection: Selection) -> str:
             _wer(ticket.test),
             _difference(ticket.test),
             " / ".join("-" if test.p is None else f"{test.p:.3f}" for test in ticket.test.mapsswe) or "-",
+            *budget(ticket.budget),
         ]
         for ticket in selection.tickets
     ]
     seeds = f"{len(selection.seeds)} seeds ({', '.join(map(str, selection.seeds))})" if several else "one seed"
     of_wer = "over seeds (t)" if several else "over utterances (bootstrap)"
     lines = [
-        format_columns([*header, "MAPSSWE p"], body),
+        format_columns(header, body),
         "",
         f"{seeds}; 95 % intervals: of WER {of_wer}, of differences over utterances (paired bootstrap)",
         *([_over_seeds(selection)] if several else []),
+        "steps, audio: what a round cost from θ on, with the rounds that it was made from",
         f"matches: on dev, no interval of the difference lies above 0 and the difference is below "
         f"{100 * selection.margin:g} points",
         "",

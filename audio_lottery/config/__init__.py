@@ -7,6 +7,7 @@ A run is described by one `RunConfig`: nested dataclasses whose help texts are t
 from audio_lottery.config.check import validate
 from audio_lottery.config.grid import ArmConfig, GridConfig
 from audio_lottery.config.learning import (
+    DistillConfig,
     ModelConfig,
     PruningConfig,
     RuleConfig,
@@ -31,6 +32,7 @@ __all__ = [
     "CorpusConfig",
     "DataConfig",
     "DecoderConfig",
+    "DistillConfig",
     "EvaluationConfig",
     "GridConfig",
     "ModelConfig",

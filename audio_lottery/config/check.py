@@ -1,7 +1,9 @@
 """What the types of the settings cannot say."""
 
+import re
 from itertools import pairwise
 
+from audio_lottery.config.learning import DistillConfig, TrainingConfig
 from audio_lottery.config.run import RunConfig
 from audio_lottery.config.speech import AugmentConfig
 from audio_lottery.errors import ConfigError
@@ -91,6 +93,10 @@ def _pruning_problems(config: RunConfig) -> list[str]:
         (pruning.stages >= 1, "pruning.stages must be 1 or more"),
         (pruning.calibration >= 1, "pruning.calibration must be 1 or more"),
         (pruning.finetune_lr > 0, "pruning.finetune_lr must be positive"),
+        (
+            pruning.dense_steps is None or pruning.dense_steps >= 1,
+            f"pruning.dense_steps is {pruning.dense_steps}; it must be 1 or more",
+        ),
     ]
     return [message for holds, message in checks if not holds]
 
@@ -109,6 +115,49 @@ def _augment_problems(section: str, augment: AugmentConfig) -> list[str]:
     return [message for holds, message in checks if not holds]
 
 
+def _schedule_problems(section: str, training: TrainingConfig) -> list[str]:
+    one_length = (training.max_steps is None) != (training.epochs is None)
+    both = training.warmup_ratio + training.hold_ratio
+    checks = [
+        (one_length, f"{section}: set exactly one of max_steps and epochs"),
+        (
+            0 <= training.warmup_ratio < 1,
+            f"{section}.warmup_ratio is {training.warmup_ratio}; it must be in [0, 1)",
+        ),
+        (training.hold_ratio >= 0, f"{section}.hold_ratio is {training.hold_ratio}; it must not be negative"),
+        (both <= 1, f"{section}: warmup_ratio and hold_ratio are {both:g} together; that is more than all steps"),
+    ]
+    for name in _POSITIVE:
+        value = getattr(training, name)
+        checks.append((value is None or value > 0, f"{section}.{name} is {value}; it must be positive"))
+    return [message for holds, message in checks if not holds]
+
+
+def _distill_problems(section: str, distill: DistillConfig) -> list[str]:
+    """Ranges; that the teacher fits the student shows when both are loaded."""
+    weights = {name: getattr(distill, name) for name in ("weight", "label_weight", "hidden_weight")}
+    checks = [
+        (weight >= 0, f"{section}.{name} is {weight}; it must not be negative") for name, weight in weights.items()
+    ]
+    checks += [
+        (distill.temperature > 0, f"{section}.temperature is {distill.temperature}; it must be positive"),
+        (
+            distill.weight != 0 or distill.label_weight != 0,
+            f"{section}: weight and label_weight are both 0, so that the output layer would learn nothing",
+        ),
+        (
+            bool(distill.hidden_layers) or distill.hidden_weight == 0,
+            f"{section}.hidden_weight is set but {section}.hidden_layers names no layer",
+        ),
+    ]
+    for pattern in distill.hidden_layers:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            checks.append((False, f"{section}.hidden_layers: '{pattern}' is no regular expression ({error})"))
+    return [message for holds, message in checks if not holds]
+
+
 def _training_problems(config: RunConfig) -> list[str]:
     checks = [
         (
@@ -123,12 +172,11 @@ def _training_problems(config: RunConfig) -> list[str]:
     problems = _pruning_problems(config)
     sections = {"training": config.training} | ({"theta.training": config.theta.training} if config.theta.train else {})
     for section, training in sections.items():
-        one_length = (training.max_steps is None) != (training.epochs is None)
-        checks.append((one_length, f"{section}: set exactly one of max_steps and epochs"))
-        in_range = 0 <= training.warmup_ratio < 1
-        checks.append((in_range, f"{section}.warmup_ratio is {training.warmup_ratio}; it must be in [0, 1)"))
+        problems += _schedule_problems(section, training)
         problems += _augment_problems(f"{section}.augment", training.augment)
-        for name in _POSITIVE:
-            value = getattr(training, name)
-            checks.append((value is None or value > 0, f"{section}.{name} is {value}; it must be positive"))
+        problems += _distill_problems(f"{section}.distill", training.distill)
+    own_teacher = not config.theta.train or config.theta.training.distill.teacher not in ("dense", "theta")
+    checks.append(
+        (own_teacher, "theta.training.distill.teacher comes before θ and round 0: name a folder or Hub id of a model")
+    )
     return [message for holds, message in checks if not holds] + problems

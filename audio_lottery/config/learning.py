@@ -58,6 +58,38 @@ class SpecAugmentConfig:
 
 
 @dataclass
+class DistillConfig:
+    """Knowledge distillation: a training also learns what a teacher says of the same speech (docs/distill.md).
+
+    Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531.
+
+    Args:
+        teacher: none; dense (the dense model of round 0, which itself trains without a teacher), theta (θ), or the
+            folder or Hub id of a trained model with the same vocabulary.
+        weight: of the divergence between the outputs of teacher and student; 0 leaves it out.
+        label_weight: of the loss of the transcripts, where there is a teacher.
+        temperature: what outputs are divided by before their softmax; the divergence counts with its square.
+        hidden_weight: of the mean squared error between hidden states; 0 leaves it out.
+        hidden_layers: regular expressions of module names; what these modules put out is compared, and the teacher's
+            have the same names.
+        clean_teacher: the teacher hears speech without the noise and reverberation of augment.
+    """
+
+    teacher: str | None = None
+    weight: float = 1.0
+    label_weight: float = 1.0
+    temperature: float = 1.0
+    hidden_weight: float = 0.0
+    hidden_layers: tuple[str, ...] = ()
+    clean_teacher: bool = False
+
+    @property
+    def teaches(self) -> bool:
+        """Whether a teacher changes anything."""
+        return self.teacher is not None and (self.weight > 0 or self.hidden_weight > 0)
+
+
+@dataclass
 class TrainingConfig:
     """One training: how long, how fast, how often it is looked at.
 
@@ -68,12 +100,15 @@ class TrainingConfig:
         accumulation_steps: micro-batches per optimiser step and process.
         learning_rate: peak learning rate of AdamW.
         warmup_ratio: share of the steps in which the rate rises linearly from zero.
-        decay: shape of the fall after the warm-up: linear or cosine to zero, or constant.
+        hold_ratio: share of the steps behind the warm-up in which the rate stays at its peak; for gradual pruning,
+            whose weights recover under the final mask while the rate falls (its round 0 has no hold).
+        decay: shape of the fall after that: linear or cosine to zero, or constant.
         adam_beta2: AdamW decay of the second moment; 0.98 follows a changing gradient faster than torch's 0.999.
         weight_decay: AdamW weight decay on weights of two or more dimensions; biases and norms have none.
         max_grad_norm: gradients are clipped to this norm.
         specaugment: masking of the encoder's input.
         augment: noise, reverberation and speed of the training speech.
+        distill: a teacher.
         eval_every: steps between evaluations on dev; the last step is always evaluated.
         save_every: steps between checkpoints to resume from.
         log_every: steps between the points that go to the trackers of log_with.
@@ -86,12 +121,14 @@ class TrainingConfig:
     accumulation_steps: int = 1
     learning_rate: float = 1e-3
     warmup_ratio: float = 0.1
+    hold_ratio: float = 0.0
     decay: Literal["linear", "cosine", "constant"] = "linear"
     adam_beta2: float = 0.98
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     specaugment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     eval_every: int = 500
     save_every: int = 500
     log_every: int = 10
@@ -158,6 +195,7 @@ class PruningConfig:
         begin: gmp: share of the steps before the first pruning.
         end: gmp: share of the steps by which the density is reached.
         stages: parp_p: densities between dense and the target, in equal steps.
+        dense_steps: optimiser steps of round 0, where it trains for fewer or more than the other rounds.
         start: mask file that round 0 starts from, instead of dense.
         ticket: run folder whose masks are used, round by round, instead of making masks.
         control: none, or, with ticket: random_layers (random masks with the ticket's layer densities), random_uniform
@@ -182,6 +220,7 @@ class PruningConfig:
     begin: float = 0.0
     end: float = 0.5
     stages: int = 3
+    dense_steps: int | None = None
     start: str | None = None
     ticket: str | None = None
     control: Literal["none", "random_layers", "random_uniform", "shuffled", "dense"] = "none"

@@ -6,7 +6,7 @@ batches it would have seen, and every process of a distributed run computes its 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -32,10 +32,11 @@ Key = tuple[int, int]
 
 
 class Item(TypedDict):
-    """One decoded utterance."""
+    """One decoded utterance; ``heard`` is what a teacher hears of it, where that is something else than ``audio``."""
 
     id: str
     audio: np.ndarray
+    heard: NotRequired[np.ndarray]
     labels: list[int]
     epoch: int
 
@@ -45,13 +46,15 @@ class Batch(TypedDict):
 
     ``inputs`` holds what the model takes, named as transformers names it: ``input_values`` [batch, samples] and, where
     the feature extractor asks for it, ``attention_mask`` [batch, samples]. ``samples`` [batch] are the lengths without
-    padding; ``labels`` is one 1-D tensor per utterance (empty in evaluation).
+    padding; ``labels`` is one 1-D tensor per utterance (empty in evaluation). ``heard`` are the inputs of a teacher,
+    where they are others.
     """
 
     ids: list[str]
     inputs: dict[str, Tensor]
     samples: Tensor
     labels: list[Tensor]
+    heard: NotRequired[dict[str, Tensor]]
 
 
 class SpeechDataset(torch.utils.data.Dataset[Item]):
@@ -61,6 +64,7 @@ class SpeechDataset(torch.utils.data.Dataset[Item]):
         manifest: rows as in `audio_lottery.data.manifest`.
         encode: transcript → label ids; None for evaluation, which needs no labels.
         transform: changes the audio (noise, reverberation, speed).
+        heard: what a teacher hears instead: another transform, of the same length; None: the same audio.
     """
 
     def __init__(
@@ -68,10 +72,12 @@ class SpeechDataset(torch.utils.data.Dataset[Item]):
         manifest: Dataset,
         encode: Callable[[str], list[int]] | None = None,
         transform: AudioTransform | None = None,
+        heard: AudioTransform | None = None,
     ) -> None:
         self._manifest = manifest
         self._encode = encode
         self._transform = transform
+        self._heard = heard
 
     def __len__(self) -> int:
         return len(self._manifest)
@@ -80,14 +86,14 @@ class SpeechDataset(torch.utils.data.Dataset[Item]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         row = self._manifest[index]
         audio = read_audio(row["audio"], row["start"], row["end"], utterance_id=row["id"])
-        if self._transform is not None:
-            audio = self._transform(audio, row, epoch)
-        return {
+        changed = audio if self._transform is None else self._transform(audio, row, epoch)
+        item: Item = {
             "id": row["id"],
-            "audio": audio,
+            "audio": changed,
             "labels": self._encode(row["text"]) if self._encode else [],
             "epoch": epoch,
         }
+        return item if self._heard is None else {**item, "heard": self._heard(audio, row, epoch)}
 
 
 class Collator:
@@ -97,10 +103,14 @@ class Collator:
         features: from the audio of some utterances to the model's padded inputs.
         masking: changes the inputs of a training (SpecAugment), with one random generator an utterance.
         seed: of those generators, beside epoch and utterance id.
+        teacher: features of a teacher, whose inputs are made too; None: there is none, or its inputs are the same.
     """
 
-    def __init__(self, features: Features, masking: InputMasking | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, features: Features, masking: InputMasking | None = None, seed: int = 0, teacher: Features | None = None
+    ) -> None:
         self._features = features
+        self._teacher = teacher
         self._masking = masking
         self._seed = seed
 
@@ -110,12 +120,15 @@ class Collator:
         if self._masking is not None:
             rngs = [utterance_rng(self._seed, "specaugment", item["id"], item["epoch"]) for item in items]
             inputs = self._masking(inputs, samples, rngs)
-        return {
+        batch: Batch = {
             "ids": [item["id"] for item in items],
             "inputs": inputs,
             "samples": samples,
             "labels": [torch.tensor(item["labels"], dtype=torch.long) for item in items],
         }
+        if self._teacher is not None:
+            batch["heard"] = self._teacher([item.get("heard", item["audio"]) for item in items])
+        return batch
 
 
 class TrainingBatches:

@@ -19,8 +19,10 @@ logger = logging.getLogger(__name__)
 
 def files_needed(method: Method, number: int) -> set[Path]:
     """The files of other rounds that round ``number`` is made from."""
-    made_from = method.ranked(number)
+    made_from, teacher = method.ranked(number), method.teacher_folder(number)
     needed = {method.start_folder(number) / MODEL_FILE}
+    if teacher is not None:
+        needed.add(teacher / MODEL_FILE)
     if made_from is not None:
         needed.add(made_from / MODEL_FILE)
         if method.score.needs == "movement":

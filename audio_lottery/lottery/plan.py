@@ -12,21 +12,23 @@ import numpy as np
 from accelerate import Accelerator
 from datasets import Dataset
 
-from audio_lottery.config import RunConfig, TrainingConfig, validate
+from audio_lottery.config import ModelConfig, RunConfig, TrainingConfig, validate
 from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.data.filters import prepare_training
 from audio_lottery.evaluation.evaluator import Evaluator, make_evaluator
 from audio_lottery.lottery.keep import files_kept
 from audio_lottery.lottery.methods import Method, check_method, make_method
 from audio_lottery.lottery.run_folder import MODEL_FILE, MOVEMENT_FILE, RunFolder
+from audio_lottery.lottery.teachers import OWN
 from audio_lottery.models.base import Backbone
-from audio_lottery.models.load import load_backbone
+from audio_lottery.models.load import load_backbone, load_trained
 from audio_lottery.processes import make_accelerator
 from audio_lottery.pruning import Mask, Scope, exact_count, find_scope
 from audio_lottery.training.hook import Hook
 from audio_lottery.training.loop import Trainer
 from audio_lottery.training.speech import TrainingSpeech
 from audio_lottery.training.state import Stage, Training
+from audio_lottery.training.teacher import Teacher
 
 # Utterances of the trial's evaluation.
 _TRIAL_UTTERANCES = 16
@@ -79,7 +81,7 @@ class Plan:
         left_out: reason → (tensors, parameters).
         stages: θ and the rounds.
         dropped: utterances left out of the rounds' training, by reason.
-        training_bytes: weights, gradients, AdamW's moments and the best model so far.
+        training_bytes: weights, gradients, AdamW's moments, the best model so far, and the teacher.
         disk_bytes: what the run folder will hold at the end.
         disk_peak_bytes: and at most on the way: the checkpoint of the training in progress besides.
         evaluated_seconds: audio of dev and test suites after a round.
@@ -135,9 +137,12 @@ def make_plan(config: RunConfig, trial_steps: int = 3) -> Plan:
     data = prepare_training(
         train, backbone.vocabulary, backbone.can_align, config.data, fastest=max(config.training.augment.speeds)
     )
-    speech = TrainingSpeech(data, backbone, config.training, config.seed, accelerator)
+    teacher = _teacher(config)
+    speech = TrainingSpeech(data, backbone, config.training, config.seed, accelerator, teacher=teacher)
+    if teacher is not None:
+        teacher.check(backbone, next(speech.from_position(0)))
     stages = [_theta(config, backbone, accelerator, root), *_rounds(config, method, backbone, scope, speech)]
-    model_bytes = sum(p.numel() * p.element_size() for p in backbone.module.parameters())
+    model_bytes, teacher_bytes = _bytes(backbone), 0 if teacher is None else _bytes(teacher.backbone)
     prunable = sum(backbone.module.get_parameter(name).numel() for name in scope.names)
     disk = _disk(config, method, model_bytes, prunable)
     dev_seconds = float(sum(dev["duration"]))
@@ -151,13 +156,31 @@ def make_plan(config: RunConfig, trial_steps: int = 3) -> Plan:
         left_out=_reasons(backbone, scope),
         stages=stages,
         dropped=data.dropped,
-        training_bytes=5 * model_bytes,
+        training_bytes=5 * model_bytes + teacher_bytes,
         disk_bytes=disk,
         disk_peak_bytes=disk + 4 * model_bytes,
         evaluated_seconds=dev_seconds + float(sum(test["duration"])) * len(config.evaluation.suites),
         dev_seconds=dev_seconds,
         trial=trial,
     )
+
+
+def _teacher(config: RunConfig) -> Teacher | None:
+    """The teacher of a round, or a model of its size where it is one of the run's own."""
+    settings = config.training.distill
+    if not settings.teaches:
+        return None
+    own = settings.teacher in OWN
+    backbone = (
+        load_backbone(config.model, config.seed, new_head=True)
+        if own
+        else load_trained(ModelConfig(init=str(settings.teacher)))
+    )
+    return Teacher(backbone, settings, str(settings.teacher))
+
+
+def _bytes(backbone: Backbone) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in backbone.module.parameters())
 
 
 def _theta(config: RunConfig, backbone: Backbone, accelerator: Accelerator, root: Path) -> PlannedStage:
@@ -181,6 +204,8 @@ def _rounds(
     for number in range(config.search.rounds + 1):
         density = method.density(number, start)
         length = _length(speech, method.training(number, config.training))
+        if number > 0:
+            method.check_steps(length[0])
         stages.append(PlannedStage(method.folder.round(number).name, density, exact_count(density, total), *length))
     return stages
 

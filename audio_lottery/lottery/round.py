@@ -18,10 +18,12 @@ from audio_lottery.evaluation.counts import count_errors
 from audio_lottery.evaluation.evaluator import make_evaluator
 from audio_lottery.evaluation.runtime import on_runtime
 from audio_lottery.evaluation.transcripts import Transcripts, read_transcripts
+from audio_lottery.lottery.budget import own_budget, total_budget
 from audio_lottery.lottery.keep import check_sources
 from audio_lottery.lottery.provenance import provenance
 from audio_lottery.lottery.run import Run
 from audio_lottery.lottery.run_folder import MASK_FILE, MODEL_FILE, MOVEMENT_FILE
+from audio_lottery.lottery.teachers import check_teacher, teacher_of
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import load_backbone
 from audio_lottery.processes import finished, require_same
@@ -32,6 +34,7 @@ from audio_lottery.training.hook import Hook
 from audio_lottery.training.hooks import GatherMovement, KeepMask, Track
 from audio_lottery.training.loop import Trainer, TrainingReport
 from audio_lottery.training.state import Stage
+from audio_lottery.training.teacher import Teacher
 from audio_lottery.training.tracking import StageTracker, tracker_names
 
 DEV = "dev"
@@ -50,13 +53,11 @@ def make_theta(run: Run) -> None:
     backbone = load_backbone(config.model, config.seed, new_head=True, specaugment=specaugment)
     report: TrainingReport | None = None
     if trains:
-        report = _train(
-            run,
-            backbone,
-            config.theta.training,
-            (train, dev),
-            Stage("theta", run.folder.work("theta"), config.seed, "theta"),
-        )
+        check_teacher(run, backbone, config.theta.training, train)
+        check_teacher(run, backbone, config.training, run.data.train)
+        teacher = teacher_of(run, None, config.theta.training, train)
+        stage = Stage("theta", run.folder.work("theta"), config.seed, "theta")
+        report = _train(run, backbone, config.theta.training, (train, dev), stage, teacher=teacher)
     if run.accelerator.is_main_process:
         with sealed_folder(path) as temporary:
             backbone.save(temporary)
@@ -64,6 +65,7 @@ def make_theta(run: Run) -> None:
                 **provenance(config, run.accelerator),
                 "stage": "theta",
                 "training": None if report is None else asdict(report),
+                "budget": None if report is None else own_budget(asdict(report)),
             }
             write_json(temporary / "metrics.json", metrics)
         shutil.rmtree(run.folder.work("theta"), ignore_errors=True)
@@ -85,7 +87,8 @@ def run_round(run: Run, number: int) -> dict[str, Any]:
     training = method.training(number, run.config.training)
     description = f"round {number} ({100 * policy.target:.1f} %)"
     stage = Stage(path.name, run.folder.work(path.name), run.config.seed, description)
-    report = _train(run, backbone, training, (run.data.train, run.data.dev), stage, hooks)
+    teacher = teacher_of(run, number, training, run.data.train)
+    report = _train(run, backbone, training, (run.data.train, run.data.dev), stage, hooks, teacher)
     mask = keeper.best or mask
     trained = time.monotonic()
     pruning.apply(mask, backbone.module)  # pruned weights that training left at -0.0 become +0.0
@@ -104,6 +107,7 @@ def run_round(run: Run, number: int) -> dict[str, Any]:
                 "round": number,
                 **_mask_metrics(mask, backbone),
                 "training": asdict(report),
+                "budget": total_budget(method, number, asdict(report)),
                 "dev": results.pop(DEV),
                 "test": results,
                 "bytes": (temporary / MODEL_FILE).stat().st_size,
@@ -143,9 +147,10 @@ def _train(
     sets: tuple[Any, Any],
     stage: Stage,
     hooks: Sequence[Hook] = (),
+    teacher: Teacher | None = None,
 ) -> TrainingReport:
     train, dev = sets
-    speech = run.speech(train, backbone, training)
+    speech = run.speech(train, backbone, training, teacher)
 
     def evaluate(model: Backbone) -> dict[str, Any]:
         return run.evaluator.score(model, dev, training.max_batch_seconds)

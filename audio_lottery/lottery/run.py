@@ -24,6 +24,7 @@ from audio_lottery.models.base import Backbone
 from audio_lottery.models.loss import per_label
 from audio_lottery.pruning import ScoreInputs
 from audio_lottery.training.speech import TrainingSpeech
+from audio_lottery.training.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,10 @@ class Run:
             self._prepared[id(manifest)] = data
         return self._prepared[id(manifest)]
 
-    def speech(self, manifest: Dataset, backbone: Backbone, training: TrainingConfig) -> TrainingSpeech:
-        """The batches that a training on ``manifest`` hears."""
+    def speech(
+        self, manifest: Dataset, backbone: Backbone, training: TrainingConfig, teacher: Teacher | None = None
+    ) -> TrainingSpeech:
+        """The batches that a training on ``manifest`` hears, and its teacher with it."""
         augment, seed = training.augment, self.config.seed
         data = self.training_data(manifest, backbone, max(augment.speeds))
         return TrainingSpeech(
@@ -73,6 +76,7 @@ class Run:
             self.accelerator,
             augment=make_augmenter(augment, self.evaluator.root, seed, data.manifest),
             num_workers=self.config.data.num_workers,
+            teacher=teacher,
         )
 
     def score_inputs(self, backbone: Backbone, names: Sequence[str], needs: str) -> ScoreInputs:

@@ -17,6 +17,8 @@ from audio_lottery.lottery.methods import check_method, make_method
 from audio_lottery.lottery.round import make_theta, run_round
 from audio_lottery.lottery.run import Run
 from audio_lottery.lottery.run_folder import RoundRow, RunFolder
+from audio_lottery.lottery.teachers import check_teacher
+from audio_lottery.models.load import load_folder
 from audio_lottery.processes import finish_trackers, make_accelerator
 from audio_lottery.settings import save_config
 from audio_lottery.storage import is_sealed
@@ -46,7 +48,7 @@ def search(config: RunConfig, on_round: Callable[[list[RoundRow], Path], None] |
         finish_trackers(run.accelerator)
         return []
     if run.accelerator.is_main_process and not is_sealed(run.folder.round(0)):
-        run.method.rehearse(config.search.rounds)
+        _rehearse(run)
     run.accelerator.wait_for_everyone()
     rows: list[RoundRow] = []
     for number in range(config.search.rounds + 1):
@@ -58,6 +60,23 @@ def search(config: RunConfig, on_round: Callable[[list[RoundRow], Path], None] |
     run.accelerator.wait_for_everyone()
     finish_trackers(run.accelerator)
     return rows
+
+
+def _rehearse(run: Run) -> None:
+    """What can be refused on θ, before any round trains: masks, the length of the rounds, the teacher.
+
+    Raises:
+        ConfigError: a training that its pruning does not fit into, or a teacher that does not fit.
+        MaskError: density, pattern and scope do not go together.
+        ModelError: the teacher cannot be loaded.
+    """
+    training, rounds = run.config.training, run.config.search.rounds
+    run.method.rehearse(rounds)
+    theta = load_folder(run.folder.theta)
+    if rounds > 0:
+        last = run.method.training(rounds, training)
+        run.method.check_steps(run.speech(run.data.train, theta, last).steps(last))
+    check_teacher(run, theta, training, run.data.train, run.folder.theta)
 
 
 def prepare_run(config: RunConfig) -> Run:
@@ -100,6 +119,7 @@ def summary_row(metrics: dict[str, Any]) -> RoundRow:
         "dev_wer": metrics["dev"]["wer"],
         **{column: result["wer"] for column, result in suites.items()},
         "mask_sha256": metrics["mask_sha256"],
+        **(metrics.get("budget") or {}),
         "bytes": metrics["bytes"],
         "bytes_gzip": metrics["bytes_gzip"],
         "seconds": metrics["seconds"],

@@ -80,6 +80,25 @@ class Emission:
     frames: list[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a module predicts where it predicts: what a student has to come near to.
+
+    Attributes:
+        logits: [batch, points, outputs]; a point is where one output is chosen: a frame, a label, a step of a path.
+        points: [batch], how many of them belong to each utterance; what lies behind means nothing. On the CPU.
+        losses: [batch], what `Backbone.loss` gives, of the same forward pass; None of a teacher.
+        parts: numbers of outputs that have a softmax of their own, side by side in ``logits``; empty: one for all.
+        path: where the points lie, as the family understands it; None where every utterance has the same.
+    """
+
+    logits: Tensor
+    points: Tensor
+    losses: Tensor | None
+    parts: tuple[int, ...] = ()
+    path: Tensor | None = None
+
+
 class Backbone(ABC):
     """A recogniser: a module, what feeds it and what reads it.
 
@@ -88,6 +107,7 @@ class Backbone(ABC):
         presets: models of the family that are small enough to name; preset → what `build` makes of it.
         heads: regular expressions of parameter names: the layers that spell the output. They stay dense and are what
             `ModelConfig.reset_head` draws anew.
+        predicts: what the points of `predict` are; a teacher's must be the same. Empty where there is no `predict`.
         module: what is trained, pruned, saved and accelerated.
         processor: feature extractor and tokenizer, saved beside the module so that transformers finds them.
     """
@@ -95,6 +115,7 @@ class Backbone(ABC):
     family: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     heads: ClassVar[tuple[str, ...]] = ()
+    predicts: ClassVar[str] = ""
 
     def __init__(self, module: PreTrainedModel, processor: Any) -> None:
         self.module = module
@@ -214,6 +235,23 @@ class Backbone(ABC):
             samples: [batch], samples of each utterance without padding, on the CPU.
             labels: one 1-D tensor of label ids an utterance, on the CPU.
         """
+
+    def predict(
+        self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor], teacher: Predictions | None = None
+    ) -> Predictions:
+        """Outputs for distillation, and the loss of the same forward pass; arguments as in `loss`.
+
+        Args:
+            inputs: of one batch, on the module's device.
+            samples: [batch], samples of each utterance without padding, on the CPU.
+            labels: one 1-D tensor of label ids an utterance, on the CPU.
+            teacher: what the teacher predicted of the same speech; the student predicts at the same points. None: this
+                is the teacher, whose own loss nobody needs.
+
+        Raises:
+            ModelError: the family has no such outputs.
+        """
+        raise ModelError(f"models of the family {self.family} can neither teach nor be taught (training.distill)")
 
     @abstractmethod
     def emit(self, inputs: Inputs, samples: Tensor) -> Emission:

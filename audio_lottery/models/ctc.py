@@ -16,7 +16,7 @@ from audio_lottery.data.features import FeatureExtraction, input_lengths
 from audio_lottery.data.text import Vocabulary
 from audio_lottery.errors import ModelError
 from audio_lottery.models import pretrained
-from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs
+from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs, Predictions
 from audio_lottery.models.characters import min_frames
 from audio_lottery.models.checkpoint import OpenedCheckpoint
 from audio_lottery.models.loss import ctc_loss
@@ -32,6 +32,7 @@ class CtcBackbone(Backbone):
     """A transformers model that gives logits [batch, frames, outputs], one of the outputs the blank."""
 
     heads = (r"^lm_head\.", r"^ctc_head\.")
+    predicts = "frames"
 
     @classmethod
     def build(cls, config: ModelConfig, seed: int, specaugment: SpecAugmentConfig | None = None) -> Self:
@@ -131,9 +132,14 @@ class CtcBackbone(Backbone):
 
     def loss(self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor]) -> Tensor:
         """See `Backbone.loss`; the softmax and the sum over alignments are float32 under any autocast."""
-        logits = self.logits(inputs, samples)
-        with torch.autocast(logits.device.type, enabled=False):
-            return ctc_loss(logits, self._valid_frames(inputs, samples), labels, self.blank)
+        return self._losses(self.logits(inputs, samples), self._valid_frames(inputs, samples), labels)
+
+    def predict(
+        self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor], teacher: Predictions | None = None
+    ) -> Predictions:
+        """See `Backbone.predict`: the outputs of every frame, the blank among them."""
+        logits, frames = self.logits(inputs, samples), self._valid_frames(inputs, samples)
+        return Predictions(logits, frames, None if teacher is None else self._losses(logits, frames, labels))
 
     def emit(self, inputs: Inputs, samples: Tensor) -> Emission:
         """Logits in float32 on the CPU."""
@@ -163,6 +169,10 @@ class CtcBackbone(Backbone):
             written = merge_repeats(row[:count].tolist(), self.blank, self.frame_seconds)
             found.append([Hypothesis(text, total, total, 0.0, written.labels, written.starts, written.ends)])
         return found
+
+    def _losses(self, logits: Tensor, frames: Tensor, labels: Sequence[Tensor]) -> Tensor:
+        with torch.autocast(logits.device.type, enabled=False):
+            return ctc_loss(logits, frames, labels, self.blank)
 
     def _valid_frames(self, inputs: Mapping[str, Tensor], samples: Tensor) -> Tensor:
         """Output frames of each row that are not padding, [batch], on the CPU.

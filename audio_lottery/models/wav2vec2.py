@@ -1,13 +1,14 @@
 """CTC models on waveforms: wav2vec 2.0 and what is built like it (HuBERT, WavLM, SEW, data2vec, UniSpeech …)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 from transformers import MODEL_FOR_CTC_MAPPING, PreTrainedConfig
 
 from audio_lottery.config import ModelConfig, SpecAugmentConfig
-from audio_lottery.models.base import Inputs, Masking
+from audio_lottery.models.base import Inputs, Masking, Predictions
 from audio_lottery.models.characters import build_processor
 from audio_lottery.models.ctc import CtcBackbone
 from audio_lottery.models.vocabulary import set_fields
@@ -86,13 +87,26 @@ class Wav2Vec2(CtcBackbone):
         return None
 
     def loss(self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor]) -> Tensor:
+        """See `Backbone.loss`."""
+        with self._short_unmasked(samples):
+            return super().loss(inputs, samples, labels)
+
+    def predict(
+        self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor], teacher: Predictions | None = None
+    ) -> Predictions:
+        """See `Backbone.predict`."""
+        with self._short_unmasked(samples):
+            return super().predict(inputs, samples, labels, teacher)
+
+    @contextmanager
+    def _short_unmasked(self, samples: Tensor) -> Iterator[None]:
         """transformers refuses to mask spans longer than the padded batch: such a batch goes without masking."""
         config = self.module.config
         wanted = getattr(config, "apply_spec_augment", False)
         if wanted:
             config.apply_spec_augment = int(self.frames(samples.max())) >= config.mask_time_length
         try:
-            return super().loss(inputs, samples, labels)
+            yield
         finally:
             if wanted:
                 config.apply_spec_augment = wanted

@@ -1,6 +1,7 @@
 """Aligned text columns for the terminal, and how rates and times are printed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def format_columns(header: Sequence[str], body: Sequence[Sequence[str]], left: int = 0) -> str:
@@ -34,3 +35,9 @@ def duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def budget(spent: Mapping[str, Any] | None) -> list[str]:
+    """What a model cost, two cells: optimiser steps, and hours of speech; ``-`` where it was not counted."""
+    steps, hours = ((spent or {}).get(key) for key in ("steps", "audio_hours"))
+    return ["-" if steps is None else f"{steps:,.0f}", "-" if hours is None else f"{hours:.2f} h"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audio_lottery.report.columns import format_columns
+from audio_lottery.report.columns import budget, format_columns
 from audio_lottery.storage import write_bytes
 
 SUITE_PREFIX = "test_wer_"
@@ -24,6 +24,9 @@ COLUMNS = (
     "test_wer",
     # One test_wer_<suite> column for every noisy suite comes here.
     "mask_sha256",
+    # What the model cost from θ on, with the rounds that it was made from: optimiser steps, hours of speech.
+    "steps",
+    "audio_hours",
     "bytes",
     "bytes_gzip",
     "seconds",
@@ -68,9 +71,9 @@ def format_table(rows: Sequence[SummaryRow]) -> str:
     A value that a row lacks is shown as ``-``.
     """
     suites = noisy_suites(rows)
-    header = ["RW %", "WER clean", *(f"WER {suite}" for suite in suites), "bytes"]
+    header = ["RW %", "WER clean", *(f"WER {suite}" for suite in suites), "steps", "audio", "bytes"]
     keys = ["test_wer", *(SUITE_PREFIX + suite for suite in suites)]
-    body = [[_remaining(row), *(_percent(row.get(key)) for key in keys), _size(row)] for row in rows]
+    body = [[_remaining(row), *(_percent(row.get(key)) for key in keys), *budget(row), _size(row)] for row in rows]
     return format_columns(header, body)
 
 

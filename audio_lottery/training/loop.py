@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from audio_lottery.config import TrainingConfig
+from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.data.batching import Batch
 from audio_lottery.errors import ModelError
 from audio_lottery.models.base import Backbone
@@ -25,6 +26,7 @@ from audio_lottery.training.hooks import Show
 from audio_lottery.training.schedule import learning_rate_factor
 from audio_lottery.training.speech import TrainingSpeech
 from audio_lottery.training.state import Progress, Stage, Training
+from audio_lottery.training.teacher import Teacher
 
 Evaluate = Callable[[Backbone], dict[str, Any]]
 """A backbone → its dev result, with ``wer`` and ``cer``."""
@@ -36,6 +38,9 @@ class TrainingReport:
 
     Attributes:
         steps: optimiser steps.
+        spent_steps: those of this training alone, without the ones before a late rewind point.
+        audio_seconds: speech that was heard in them, repeats counted, by all processes together.
+        teacher: what it was taught by; None for the labels alone.
         epochs: passes over the training set.
         best_step: step of the model that was kept, the best on dev.
         dev: its dev result.
@@ -47,6 +52,9 @@ class TrainingReport:
     """
 
     steps: int
+    spent_steps: int
+    audio_seconds: float
+    teacher: str | None
     epochs: float
     best_step: int
     dev: dict[str, Any]
@@ -58,16 +66,26 @@ class TrainingReport:
 
 
 class _LossModule(nn.Module):
-    """Module and loss as one module, so that autocast and DDP wrap this and leave the model itself untouched."""
+    """Module and loss as one module, so that autocast and DDP wrap this and leave the model itself untouched.
 
-    def __init__(self, backbone: Backbone) -> None:
+    A teacher is no part of it: its weights are neither trained, nor clipped, nor sent between processes.
+    """
+
+    def __init__(self, backbone: Backbone, teacher: Teacher | None) -> None:
         super().__init__()
         self.model = backbone.module
-        self._loss = backbone.loss
+        self._backbone = backbone
+        self._teacher = teacher
 
-    def forward(self, inputs: dict[str, Tensor], samples: Tensor, labels: list[Tensor]) -> Tensor:
-        """See `per_label`."""
-        return per_label(self._loss(inputs, samples, labels), labels)
+    def forward(
+        self, inputs: dict[str, Tensor], samples: Tensor, labels: list[Tensor], heard: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """See `per_label`; ``heard`` are the teacher's inputs where they are others."""
+        if self._teacher is None:
+            losses = self._backbone.loss(inputs, samples, labels)
+        else:
+            losses = self._teacher.losses(self._backbone, inputs, samples, labels, heard)
+        return per_label(losses, labels)
 
 
 class Trainer:
@@ -140,7 +158,10 @@ class Trainer:
         accelerator, model = self.accelerator, self.backbone.module
         model.to(accelerator.device)
         optimizer = accelerator.prepare(_make_optimizer(model, self.config))
-        module = accelerator.prepare_model(_LossModule(self.backbone))
+        teacher = self.speech.teacher
+        if teacher is not None:
+            teacher.backbone.module.to(accelerator.device)
+        module = accelerator.prepare_model(_LossModule(self.backbone, teacher))
         progress = Progress(world_size=accelerator.num_processes)
         training = Training(
             self.backbone, optimizer.optimizer, accelerator, self.config, self.stage, self.total_steps, progress
@@ -159,9 +180,12 @@ class Trainer:
         accelerator, config, progress = self.accelerator, self.config, training.progress
         window = list(islice(micro_batches, config.accumulation_steps))
         utterances = sum(len(batch["ids"]) for batch in window)
+        samples = sum(int(batch["samples"].sum()) for batch in window)
         if accelerator.num_processes > 1:
-            utterances = sum(gather_object([utterances]))
-        factor = learning_rate_factor(progress.step, self.total_steps, config.warmup_ratio, config.decay)
+            utterances, samples = (sum(counts) for counts in zip(*gather_object([(utterances, samples)]), strict=True))
+        factor = learning_rate_factor(
+            progress.step, self.total_steps, config.warmup_ratio, config.decay, config.hold_ratio
+        )
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * factor
         module.train()
@@ -170,8 +194,8 @@ class Trainer:
         for micro_step, batch in enumerate(window):
             seed_step(self.stage.seed, progress.step, micro_step, accelerator.process_index)
             with self._sync(module, last=micro_step == len(window) - 1):
-                inputs = {name: tensor.to(accelerator.device) for name, tensor in batch["inputs"].items()}
-                loss = module(inputs, batch["samples"], batch["labels"])
+                inputs, heard = (self._moved(batch.get(name)) for name in ("inputs", "heard"))
+                loss = module(inputs, batch["samples"], batch["labels"], heard)
                 # DDP averages gradients over processes; the loss is the mean over the utterances of all of them.
                 accelerator.backward(loss * (accelerator.num_processes / utterances))
             total += loss.detach()
@@ -182,8 +206,13 @@ class Trainer:
         if finite or accelerator.scaler is not None:  # the fp16 scaler skips the step itself and lowers its scale
             optimizer.step()
         progress.step += 1
+        progress.spent_steps += 1
+        progress.spent_samples += samples
         progress.micro_step += len(window)
         self._count_nonfinite(progress, finite)
+
+    def _moved(self, inputs: Any) -> dict[str, Tensor] | None:
+        return inputs and {name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()}
 
     def _count_nonfinite(self, progress: Progress, finite: bool) -> None:
         progress.nonfinite_in_a_row = 0 if finite else progress.nonfinite_in_a_row + 1
@@ -221,6 +250,9 @@ class Trainer:
     def _report(self, progress: Progress) -> TrainingReport:
         return TrainingReport(
             steps=progress.step,
+            spent_steps=progress.spent_steps,
+            audio_seconds=progress.spent_samples / SAMPLE_RATE,
+            teacher=None if self.speech.teacher is None else self.speech.teacher.name,
             epochs=progress.micro_step / self.speech.micro_steps_per_epoch,
             best_step=progress.best_step,
             dev=progress.best_dev,

@@ -16,6 +16,7 @@ from audio_lottery.data.batching import (
 )
 from audio_lottery.data.filters import TrainingData
 from audio_lottery.models.base import Backbone
+from audio_lottery.training.teacher import Teacher
 
 
 class TrainingSpeech:
@@ -29,6 +30,7 @@ class TrainingSpeech:
         accelerator: the processes that share the batches.
         augment: changes the audio; None leaves it as it is.
         num_workers: DataLoader workers.
+        teacher: hears the same utterances; None: the training has none.
     """
 
     def __init__(
@@ -41,10 +43,15 @@ class TrainingSpeech:
         *,
         augment: AudioTransform | None = None,
         num_workers: int = 0,
+        teacher: Teacher | None = None,
     ) -> None:
         self.data = data
-        self._dataset = SpeechDataset(data.manifest, data.encode, augment)
-        self._collator = Collator(backbone.features, backbone.masking(config.specaugment), seed)
+        self.teacher = teacher
+        masking = backbone.masking(config.specaugment)
+        own = teacher is not None and (masking is not None or not teacher.hears_as(backbone))
+        features = None if teacher is None or not own else teacher.backbone.features
+        self._dataset = SpeechDataset(data.manifest, data.encode, augment, None if teacher is None else teacher.clean)
+        self._collator = Collator(backbone.features, masking, seed, features)
         self._num_workers = num_workers
         self._batches = TrainingBatches(
             np.asarray(data.manifest["duration"]) / min(config.augment.speeds),

@@ -46,6 +46,8 @@ class Progress:
         history: one entry per evaluation: step, dev WER and CER.
         nonfinite_steps: steps skipped because the loss or a gradient was not finite.
         nonfinite_in_a_row: how many of those were the latest steps.
+        spent_steps: optimiser steps of this training alone: fewer than ``step`` behind a late rewind point.
+        spent_samples: samples of speech that all processes have heard in them, padding left out.
         seconds: wall-clock seconds spent so far, over all resumes.
         scaler: state of the fp16 gradient scaler.
     """
@@ -58,6 +60,8 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     nonfinite_steps: int = 0
     nonfinite_in_a_row: int = 0
+    spent_steps: int = 0
+    spent_samples: int = 0
     seconds: float = 0.0
     scaler: dict[str, Any] = field(default_factory=dict)
 

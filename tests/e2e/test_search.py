@@ -29,6 +29,8 @@ COLUMNS = [
     "test_wer",
     "test_wer_noise10",
     "mask_sha256",
+    "steps",
+    "audio_hours",
     "bytes",
     "bytes_gzip",
     "seconds",
@@ -164,7 +166,7 @@ def launch_two(script: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 def test_two_processes_agree(tiny_corpus, finished, tmp_path):
     config = write_settings(tiny_corpus, tmp_path / "run", tmp_path / "config.yaml")
-    result = launch_two(RECIPE, "--config", str(config), "--num_processes", "2")
+    result = launch_two(RECIPE, "--config", str(config), "--num_processes", "2", "--training.distill.teacher", "dense")
     assert result.returncode == 0, result.stderr
     rows = outcome(tmp_path / "run")
     assert [row[0] for row in rows] == ["0", "1", "2"]
@@ -173,6 +175,8 @@ def test_two_processes_agree(tiny_corpus, finished, tmp_path):
     for number in range(3):
         metrics = json.loads((tmp_path / "run" / f"round_{number:02d}" / "metrics.json").read_text())
         assert metrics["processes"] == 2
+        assert metrics["training"]["teacher"] == ("dense" if number else None)
+        assert metrics["budget"]["steps"] == 8 * (number + 1)
         mask = Mask.load(tmp_path / "run" / f"round_{number:02d}" / "mask.safetensors")
         assert mask.kept == int(0.8**number * mask.prunable + 0.5)
         model = load_file(tmp_path / "run" / f"round_{number:02d}" / "model.safetensors")

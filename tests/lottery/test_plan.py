@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from audio_lottery.commands.plan import main
-from audio_lottery.config import PruningConfig, SearchConfig, ThetaConfig
+from audio_lottery.config import DistillConfig, PruningConfig, SearchConfig, ThetaConfig
 from audio_lottery.errors import ConfigError
 from audio_lottery.lottery.plan import make_plan
 from audio_lottery.lottery.search import search
@@ -24,6 +24,7 @@ from tests.lottery.test_methods import HALVES, settings
         (PruningConfig(), "conformer", "masks"),
         (PruningConfig(method="omp", targets=HALVES), "cnn_lstm", "best"),
         (PruningConfig(control="dense"), None, "all"),
+        (PruningConfig(method="gmp", targets=HALVES, every=2, dense_steps=5), None, "all"),
     ],
 )
 def test_densities_counts_and_steps_are_those_of_the_search(tiny_corpus, tmp_path, pruning, family, keep):
@@ -65,12 +66,22 @@ def test_a_trial_tells_the_time_and_writes_nothing(tiny_corpus, tmp_path, capsys
     plan = make_plan(config, trial_steps=1)
     assert "round_02" in format_plan(plan)
     assert plan.seconds(plan.stages[1], 1.0) > plan.stages[1].steps
+    taught = replace(config, training=replace(config.training, distill=DistillConfig("dense")))
+    with_teacher = make_plan(taught, trial_steps=1)
+    assert with_teacher.training_bytes == plan.training_bytes * 6 / 5
 
 
 def test_mistakes_are_told_as_a_search_would(tiny_corpus, tmp_path):
     config = settings(tiny_corpus, tmp_path / "run", PruningConfig(method="gmp", rewind="lr"))
     with pytest.raises(ConfigError, match="rewind must be theta"):
         make_plan(config)
+    config = settings(tiny_corpus, tmp_path / "run", PruningConfig(method="gmp", every=20))
+    with pytest.raises(ConfigError, match=r"too short for its schedule: .*; raise training\.max_steps to 40 or more"):
+        make_plan(config)
+    distill = DistillConfig("dense", hidden_weight=1.0, hidden_layers=("nothing",))
+    config = settings(tiny_corpus, tmp_path / "run", PruningConfig())
+    with pytest.raises(ConfigError, match="'nothing' is the name of no module"):
+        make_plan(replace(config, training=replace(config.training, distill=distill)))
     (tmp_path / "plan.yaml").write_text(to_yaml(settings(tiny_corpus, tmp_path / "run", PruningConfig())))
     with pytest.raises(ConfigError, match="--trial_steps is -1"):
         main([str(tmp_path / "plan.yaml"), "--trial_steps", "-1"])

@@ -30,7 +30,8 @@ def make_rows(rounds: int = 4, suites: tuple[str, ...] = ("noise10",)) -> list[d
             "test_wer": 0.06 + 0.001 * index,
         }
         row |= {f"test_wer_{suite}": 0.2 + 0.1 * place for place, suite in enumerate(suites)}
-        row |= {"mask_sha256": f"{index:064x}", "bytes": 3_600_000, "bytes_gzip": 3_300_000, "seconds": 1 / 3}
+        row |= {"mask_sha256": f"{index:064x}", "steps": 1200 * (index + 1), "audio_hours": 10.125 * (index + 1)}
+        row |= {"bytes": 3_600_000, "bytes_gzip": 3_300_000, "seconds": 1 / 3}
         rows.append(row)
     return rows
 
@@ -82,16 +83,16 @@ def test_failed_write_is_one_line_and_keeps_the_old_file(tmp_path: Path, monkeyp
 def test_table_is_aligned() -> None:
     lines = format_table(make_rows(2)).splitlines()
     assert lines == [
-        "  RW %  WER clean  WER noise10                   bytes",
-        "------  ---------  -----------  ----------------------",
-        "100.00     6.00 %      20.00 %  3.60 MB (3.30 MB gzip)",
-        " 80.00     6.10 %      20.00 %  3.60 MB (3.30 MB gzip)",
+        "  RW %  WER clean  WER noise10  steps    audio                   bytes",
+        "------  ---------  -----------  -----  -------  ----------------------",
+        "100.00     6.00 %      20.00 %  1,200  10.12 h  3.60 MB (3.30 MB gzip)",
+        " 80.00     6.10 %      20.00 %  2,400  20.25 h  3.60 MB (3.30 MB gzip)",
     ]
 
 
 def test_table_shows_missing_values() -> None:
     last = format_table([*make_rows(1), {"remaining_percent": 80.0, "bytes": 5_120_000}]).splitlines()[-1]
-    assert last.split() == ["80.00", "-", "-", "5.12", "MB"]
+    assert last.split() == ["80.00", "-", "-", "-", "-", "5.12", "MB"]
     assert len(format_table([]).splitlines()) == 2
 
 

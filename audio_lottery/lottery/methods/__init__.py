@@ -43,6 +43,13 @@ def check_method(config: RunConfig) -> type[Method]:
         problems.append(f"pruning.control {settings.control} needs pruning.ticket, the run that it is the control of")
     if REWINDS[settings.rewind].needs_step != (settings.rewind_step is not None):
         problems.append("pruning.rewind step and pruning.rewind_step go together")
+    taught = config.training.distill
+    if taught.teaches and taught.teacher == "dense" and not kind.starts_dense(settings):
+        source = settings.start if settings.ticket is None else settings.ticket
+        problems.append(
+            f"training.distill.teacher dense: round 0 starts from the mask of {source} and is not dense; use theta, or "
+            "the folder of a dense model"
+        )
     if problems:
         raise ConfigError("; ".join(problems))
     return kind
@@ -54,4 +61,6 @@ def make_method(config: RunConfig, folder: RunFolder) -> Method:
     Raises:
         ConfigError: as `check_method`.
     """
-    return check_method(config)(config.pruning, config.seed, folder, get_rewind(config))
+    taught = config.training.distill
+    teacher = taught.teacher if taught.teaches else None
+    return check_method(config)(config.pruning, config.seed, folder, get_rewind(config), teacher)

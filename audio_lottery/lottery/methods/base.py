@@ -5,7 +5,7 @@ Files beside this one are one method each; `audio_lottery.lottery.methods.METHOD
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -37,6 +37,7 @@ class Method:
         seed: of the run; round k draws with seed + k.
         folder: the run; its finished rounds are what later ones are made from.
         rewind: where survivors go on from.
+        teacher: `DistillConfig.teacher` of the rounds; None where nothing is taught.
         prunes_in_training: the mask changes while weights move, so that a score may look at the weights only.
         starts_at_theta: every round starts at θ: no other rewinding makes sense.
         trains_before_pruning: a training comes before the pruning, so that scores gathered in it can be used.
@@ -46,6 +47,7 @@ class Method:
     seed: int
     folder: RunFolder
     rewind: Rewind
+    teacher: str | None = None
 
     prunes_in_training: ClassVar[bool] = False
     starts_at_theta: ClassVar[bool] = False
@@ -73,6 +75,11 @@ class Method:
             ),
         ]
         return [message for holds, message in checks if not holds]
+
+    @classmethod
+    def starts_dense(cls, settings: PruningConfig) -> bool:
+        """Whether round 0 is the dense model, as far as the settings tell."""
+        return settings.start is None
 
     # -- how sparse ---------------------------------------------------------------------------------------------------
 
@@ -156,7 +163,25 @@ class Method:
 
     def training(self, number: int, training: TrainingConfig) -> TrainingConfig:
         """How round ``number`` is trained."""
+        if number == 0 and self.settings.dense_steps is not None:
+            training = replace(training, max_steps=self.settings.dense_steps, epochs=None)
         return self.rewind.training(number, training)
+
+    def check_steps(self, steps: int) -> None:
+        """Refuse a length of the pruned rounds that the pruning does not fit into.
+
+        Args:
+            steps: optimiser steps of such a round.
+
+        Raises:
+            ConfigError: says how many there must be.
+        """
+
+    def teacher_folder(self, number: int) -> Path | None:
+        """Folder of the model that teaches round ``number``, where it is one of this run."""
+        if self.teacher == "theta":
+            return self.folder.theta
+        return self.folder.round(0) if self.teacher == "dense" and number > 0 else None
 
     def start_folder(self, number: int) -> Path:
         """Folder of the model that round ``number`` starts from."""

@@ -15,9 +15,17 @@ class Dense(Method):
     @classmethod
     def problems(cls, settings: PruningConfig) -> list[str]:
         """It starts from θ and takes no masks."""
-        if settings.ticket is None and settings.rewind == "theta":
-            return []
-        return ["pruning.control dense trains θ without a mask: no pruning.ticket, and pruning.rewind theta"]
+        checks = [
+            (
+                settings.ticket is None and settings.rewind == "theta",
+                "pruning.control dense trains θ without a mask: no pruning.ticket, and pruning.rewind theta",
+            ),
+            (
+                settings.dense_steps is None,
+                "pruning.dense_steps: with pruning.control dense every round is a multiple of round 0",
+            ),
+        ]
+        return [message for holds, message in checks if not holds]
 
     def density(self, number: int, start: float = 1.0) -> float:
         """That of round 0."""

@@ -37,6 +37,13 @@ class Ticket(Method):
             return super().problems(settings)
         return ["pruning.ticket brings its masks: pruning.method must be imp"]
 
+    @classmethod
+    def starts_dense(cls, settings: PruningConfig) -> bool:
+        """As the other run says, where its round 0 is there already."""
+        path = RunFolder(Path(str(settings.ticket)).expanduser()).round(0)
+        given = Mask.load(path / MASK_FILE) if is_sealed(path) else None
+        return super().starts_dense(settings) and (given is None or given.kept == given.prunable)
+
     def source(self, number: int) -> Path:
         """The round before, for learning-rate rewinding."""
         return self.folder.round(number - 1)

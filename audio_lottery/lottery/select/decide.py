@@ -10,7 +10,7 @@ utterances (paired bootstrap of that mean) and over seeds (paired t). Test never
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ class Ticket:
         matches: whether it matches the dense model.
         reason: why it does not; empty where it does.
         removed: why its model is not on disk, one of the seeds'; empty where all are.
+        budget: steps and hours of speech that it cost from θ on (mean over the seeds); None where it was not counted.
     """
 
     round: int
@@ -93,6 +94,7 @@ class Ticket:
     matches: bool
     reason: str
     removed: str = ""
+    budget: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -103,6 +105,7 @@ class Ticket:
             "matches": self.matches,
             "reason": self.reason,
             "removed": self.removed,
+            "budget": self.budget,
             "dev": self.dev.to_dict(),
             "test": self.test.to_dict(),
         }
@@ -203,8 +206,16 @@ def select(
         remaining = aggregate([r.remaining_percent for r in rounds]).mean
         masks = tuple(r.mask_sha256 for r in rounds)
         removed = next((r.removed for r in rounds if r.removed), "")
-        tickets.append(Ticket(number, remaining, masks, dev, test, not reason, reason, removed))
+        spent = _mean_budget([r.budget for r in rounds])
+        tickets.append(Ticket(number, remaining, masks, dev, test, not reason, reason, removed, spent))
     return Selection(suite, margin, tuple(run.seed for run in runs), tuple(tickets))
+
+
+def _mean_budget(budgets: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+    known = [budget for budget in budgets if budget is not None]
+    if len(known) < len(budgets):
+        return None
+    return {key: sum(budget[key] for budget in known) / len(known) for key in known[0]}
 
 
 def _lowest(tickets: Iterable[Ticket]) -> Ticket | None:

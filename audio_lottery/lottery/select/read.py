@@ -23,11 +23,15 @@ _PER_SEED = MAY_CHANGE | {"seed", "pruning.ticket"}
 
 @dataclass(frozen=True, slots=True)
 class SearchedRound:
-    """What is needed of one round; ``removed`` says why its model is not there, if it is not."""
+    """What is needed of one round; ``removed`` says why its model is not there, if it is not.
+
+    ``budget`` is what it cost from θ on; None where the version that made it did not count.
+    """
 
     remaining_percent: float
     mask_sha256: str
     removed: str
+    budget: Mapping[str, float] | None
     dev: ErrorCounts
     test: ErrorCounts
 
@@ -76,6 +80,7 @@ def _read_round(folder: Path, suite: str) -> SearchedRound:
         metrics["remaining_percent"],
         metrics["mask_sha256"],
         removal_reason(folder, MODEL_FILE) or "",
+        metrics.get("budget"),
         _read_counts(folder, "dev", metrics["dev"]),
         suite_counts(folder, metrics, suite),
     )

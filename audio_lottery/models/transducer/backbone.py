@@ -18,7 +18,7 @@ from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.data.features import FeatureExtraction
 from audio_lottery.data.text import Vocabulary
 from audio_lottery.models import pretrained
-from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs, Masking
+from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs, Masking, Predictions
 from audio_lottery.models.checkpoint import OpenedCheckpoint
 from audio_lottery.models.specaugment import feature_masking
 from audio_lottery.models.tokenizers import vocabulary_of
@@ -27,6 +27,7 @@ from audio_lottery.models.transducer.configuration import TransducerConfig
 from audio_lottery.models.transducer.features import LogMelFeatureExtractor
 from audio_lottery.models.transducer.greedy import greedy
 from audio_lottery.models.transducer.loss import JOINT_CELLS, transducer_loss
+from audio_lottery.models.transducer.path import best_paths, output_parts, outputs_along
 from audio_lottery.models.transducer.stream import read_stream
 from audio_lottery.models.vocabulary import make_tokenizer
 
@@ -35,6 +36,7 @@ class TransducerBackbone(Backbone):
     """A module with ``decoder`` and ``joint``, as transformers' Parakeet transducers have them."""
 
     heads = (r"^joint\.head\.",)
+    predicts = "steps of a path"
 
     @classmethod
     def build(cls, config: ModelConfig, seed: int, specaugment: SpecAugmentConfig | None = None) -> Self:
@@ -103,8 +105,26 @@ class TransducerBackbone(Backbone):
     def loss(self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor]) -> Tensor:
         """See `Backbone.loss` and `transducer_loss`."""
         encoded, frames = self.encode(inputs, samples)
-        cells = getattr(self.module.config, "joint_cells", JOINT_CELLS)
-        return transducer_loss(self.module, encoded, frames, labels, cells)
+        return transducer_loss(self.module, encoded, frames, labels, self._cells)
+
+    def predict(
+        self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor], teacher: Predictions | None = None
+    ) -> Predictions:
+        """See `Backbone.predict`: the outputs along the teacher's best path, see `best_paths`."""
+        encoded, frames = self.encode(inputs, samples)
+        if teacher is None or teacher.path is None:
+            path, points = best_paths(self.module, encoded, frames, labels, self._cells)
+        else:
+            path, points = teacher.path, teacher.points
+        logits = outputs_along(self.module, encoded, labels, path)
+        losses = None
+        if teacher is not None:
+            losses = transducer_loss(self.module, encoded, frames, labels, self._cells)
+        return Predictions(logits, points, losses, output_parts(self.module), path)
+
+    @property
+    def _cells(self) -> int:
+        return int(getattr(self.module.config, "joint_cells", JOINT_CELLS))
 
     def emit(self, inputs: Inputs, samples: Tensor) -> Emission:
         """Encoder frames, in float32 on the CPU."""

@@ -44,10 +44,9 @@ def transducer_loss(
     counts = torch.tensor([len(label) for label in labels])
     frames = frames.cpu()
     with torch.autocast(encoded.device.type, enabled=False):
-        started = [nn.functional.pad(target, (1, 0), value=blank) for target in targets]
-        predicted = module.decoder(nn.utils.rnn.pad_sequence(started, batch_first=True, padding_value=blank))
+        predicted = read_labels(module, targets)
         padded = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=blank)
-        pieces = _pieces(frames.tolist(), counts.tolist(), module.joint.head.out_features, cells)
+        pieces = joint_pieces(frames.tolist(), counts.tolist(), module.joint.head.out_features, cells)
         compute = partial(_piece_loss, module)
         if len(pieces) > 1 and torch.is_grad_enabled():
             compute = partial(checkpoint, compute, use_reentrant=False, preserve_rng_state=False)
@@ -76,7 +75,20 @@ def check_labels(labels: Sequence[Tensor], frames: Tensor, config: Any) -> None:
             raise ModelError(f"utterance {number} of a batch is too short for a frame; leave it out of the training")
 
 
-def _pieces(frames: list[int], counts: list[int], outputs: int, cells: int) -> list[slice]:
+def read_labels(module: Any, labels: Sequence[Tensor]) -> Tensor:
+    """What the prediction network says behind every prefix, [batch, labels + 1, size].
+
+    Args:
+        module: see `transducer_loss`.
+        labels: one 1-D tensor an utterance, on the module's device.
+    """
+    blank = module.config.blank_token_id
+    started = [nn.functional.pad(label, (1, 0), value=blank) for label in labels]
+    predicted: Tensor = module.decoder(nn.utils.rnn.pad_sequence(started, batch_first=True, padding_value=blank))
+    return predicted
+
+
+def joint_pieces(frames: list[int], counts: list[int], outputs: int, cells: int) -> list[slice]:
     """Runs of utterances whose padded joint has at most ``cells`` numbers; each has at least one."""
     pieces: list[slice] = []
     start, longest, most = 0, 0, 0

@@ -51,6 +51,14 @@ def remaining(group: RunGroup, number: int, key: str = "remaining_percent") -> f
     return aggregate([run.rounds[number][key] for run in group.runs]).mean
 
 
+def spent(group: RunGroup, number: int) -> dict[str, float] | None:
+    """Steps and hours of speech that a round cost from θ on, mean over the seeds; None where it was not counted."""
+    budgets = [run.rounds[number].get("budget") for run in group.runs]
+    if not all(budgets):
+        return None
+    return {key: aggregate([one[key] for one in budgets if one]).mean for key in ("steps", "audio_hours")}
+
+
 def point_lines(group: RunGroup, number: int, suite: str, found: Rate) -> list[str]:
     """What a hovered point says."""
     several = f" (mean of {len(group.runs)} seeds)" if len(group.runs) > 1 else ""

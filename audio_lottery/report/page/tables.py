@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audio_lottery.report.columns import duration, percent, percent_interval
-from audio_lottery.report.page.numbers import DEV, Rate, condition, rate, remaining, sizes
+from audio_lottery.report.columns import budget, duration, percent, percent_interval
+from audio_lottery.report.page.numbers import DEV, Rate, condition, rate, remaining, sizes, spent
 from audio_lottery.report.page.read import RunGroup, RunView
 from audio_lottery.report.tables import plain_number
 
@@ -43,6 +43,7 @@ def rounds(group: RunGroup) -> Table:
     """One row per round: remaining weights, WER on dev and every suite, and the difference that decides."""
     suites = group.suites
     header = ["round", "", "RW %", "of all %", "dev WER %", "dev − dense", *(f"{suite} WER %" for suite in suites)]
+    header += ["steps", "audio"]
     reasons = {} if group.selection is None else {t.round: t.reason for t in group.selection.tickets}
     body = []
     for number in group.numbers:
@@ -57,12 +58,14 @@ def rounds(group: RunGroup) -> Table:
                 _wer(dev),
                 _difference(dev),
                 *(_wer(rate(group, number, suite)) for suite in suites),
+                *budget(spent(group, number)),
             ]
         )
     of = "over seeds (t)" if len(group.runs) > 1 else "over utterances (bootstrap)"
     note = (
         f"95 % intervals in brackets, {of}. Normaliser {group.first.rounds[0]['dev']['normalizer']}, decoder "
-        f"{group.first.rounds[0]['dev']['decoder']}."
+        f"{group.first.rounds[0]['dev']['decoder']}. Steps and audio: what the model cost from θ on, rounds "
+        "that it was made from included."
     )
     if group.selection is not None:
         note += (
