@@ -117,7 +117,7 @@ class CtcBackbone(Backbone):
         with torch.autocast(logits.device.type, enabled=False):
             return ctc_loss(logits, self._valid_frames(inputs, samples), labels, self.blank)
 
-    def emit(self, inputs: Inputs, samples: Tensor) -> Emission:
+    def emit(self, inputs: Inputs, samples: Tensor, beam: int = 1) -> Emission:
         """Logits in float32 on the CPU."""
         values = self.logits(inputs, samples).float().cpu()
         return Emission(values, self._valid_frames(inputs, samples).tolist())

@@ -106,7 +106,7 @@ class TransducerBackbone(Backbone):
         cells = getattr(self.module.config, "joint_cells", JOINT_CELLS)
         return transducer_loss(self.module, encoded, frames, labels, cells)
 
-    def emit(self, inputs: Inputs, samples: Tensor) -> Emission:
+    def emit(self, inputs: Inputs, samples: Tensor, beam: int = 1) -> Emission:
         """Encoder frames, in float32 on the CPU."""
         encoded, frames = self.encode(inputs, samples)
         return Emission(encoded.float().cpu(), frames.tolist())
