@@ -10,6 +10,7 @@ from audio_lottery.errors import ConfigError, TextError
 from audio_lottery.evaluation.alignment import COSTS
 from audio_lottery.evaluation.compare import Comparison, compare
 from audio_lottery.evaluation.counts import check_same_ids
+from audio_lottery.evaluation.repetitions import count_loops
 from audio_lottery.evaluation.transcripts import read_texts
 from audio_lottery.evaluation.wer import ErrorRates, evaluate_texts
 from audio_lottery.evaluation.worst import BadUtterance, worst
@@ -163,7 +164,19 @@ def _to_text(
 
 
 def _rates(results: dict[str, ErrorRates]) -> str:
-    header = ["normalizer", "WER %", "over utterances", "over speakers", "CER %", "words", "hit", "sub", "del", "ins"]
+    header = [
+        "normalizer",
+        "WER %",
+        "over utterances",
+        "over speakers",
+        "CER %",
+        "words",
+        "hit",
+        "sub",
+        "del",
+        "ins",
+        "loops",
+    ]
     body = []
     for name, result in results.items():
         words = result.counts.words
@@ -176,6 +189,7 @@ def _rates(results: dict[str, ErrorRates]) -> str:
                 percent(result.counts.cer),
                 str(words.reference.sum()),
                 *(str(total) for total in words.totals().values()),
+                str(count_loops(zip(result.counts.references, result.counts.hypotheses, strict=True)).loops),
             ]
         )
     return format_columns(header, body, left=1)

@@ -44,8 +44,8 @@ class DataConfig:
         train: splits the search trains on, joined.
         dev: splits the best model of a round is chosen on.
         test: splits that WER is reported on; never filtered.
-        normalizer: text normaliser of training labels and of every WER: a name (none, basic, whisper_english ...) or
-            steps joined by +, e.g. lower+drop_punctuation.
+        normalizer: text normaliser of training labels and, unless evaluation.normalizer names another, of every WER: a
+            name (none, basic, whisper_english ...) or steps joined by +, e.g. lower+drop_punctuation.
         out_of_vocabulary: training transcripts with characters the model cannot write: error, or drop (counted).
         min_seconds: shorter utterances are dropped from training (counted).
         max_seconds: longer utterances are dropped from training (counted).
@@ -154,6 +154,8 @@ class EvaluationConfig:
         seed: seed of the noise; with the suite's name and the utterance id it fixes every sample of the noise.
         precision: no (float32) or bf16 for the forward pass of evaluation.
         decoder: from logits to words.
+        normalizer: text normaliser of every WER; none takes data.normalizer.
+        beside: further normalisers; WER and CER by each stand beside, e.g. [basic].
         bootstrap: resamples of every confidence interval; 0 computes none.
     """
 
@@ -163,4 +165,6 @@ class EvaluationConfig:
     seed: int = 0
     precision: Literal["no", "bf16"] = "no"
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    normalizer: str | None = None
+    beside: tuple[str, ...] = ()
     bootstrap: int = 1000
