@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCTC, AutoModelForRNNT, AutoModelForTDT
+from transformers import AutoModelForCTC, AutoModelForRNNT, AutoModelForSpeechSeq2Seq, AutoModelForTDT
 
 from audio_lottery.config import DecoderConfig, ModelConfig, PruningConfig
 from audio_lottery.errors import ConfigError
@@ -52,6 +52,21 @@ TINY = {
             },
         },
     ),
+    "whisper": ModelConfig(
+        init="whisper-mini",
+        overrides={
+            "d_model": 16,
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 24,
+            "decoder_ffn_dim": 24,
+            "num_mel_bins": 16,
+            "max_source_positions": 125,
+            "max_target_positions": 16,
+        },
+    ),
 }
 # One of each way to make a mask, to hold it and to start a round; all patterns that fit the layers.
 SEARCHED: dict[str, PruningConfig] = {
@@ -71,14 +86,19 @@ SEARCHED: dict[str, PruningConfig] = {
     )
 } | {"omp, 16x1": PruningConfig(method="omp", pattern="block:16x1", targets=HALVES)}
 RESUMED = ["imp", "imp, late rewinding", "imp, movement", "gmp", "parp"]
-# What a transducer does in a way of its own: loss, gradients, activations and patterns of its LSTMs.
-TRANSDUCERS = {
+# What models that write by themselves do in a way of their own: loss, gradients, activations, patterns of LSTMs.
+WRITERS = {
     "transducer": (["imp", "imp, taylor", "imp, wanda, uniform", "imp, blocks 1x4", "gmp"], ["imp", "gmp"]),
     "parakeet_transducer": (["imp", "gmp"], ["imp"]),
+    "whisper": (["imp", "imp, wanda, uniform", "gmp"], ["imp"]),
 }
-CELLS = [(family, name) for family in TINY for name in TRANSDUCERS.get(family, (SEARCHED, RESUMED))[0]]
-RESUMED_CELLS = [(family, name) for family in TINY for name in TRANSDUCERS.get(family, (SEARCHED, RESUMED))[1]]
-AUTO = {"transducer": AutoModelForRNNT, "parakeet_transducer": AutoModelForTDT}
+CELLS = [(family, name) for family in TINY for name in WRITERS.get(family, (SEARCHED, RESUMED))[0]]
+RESUMED_CELLS = [(family, name) for family in TINY for name in WRITERS.get(family, (SEARCHED, RESUMED))[1]]
+AUTO = {
+    "transducer": AutoModelForRNNT,
+    "parakeet_transducer": AutoModelForTDT,
+    "whisper": AutoModelForSpeechSeq2Seq,
+}
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +173,7 @@ def test_a_round_loads_with_transformers(runs, family):
 
 
 @pytest.mark.parametrize("family", AUTO)
-def test_a_transducer_is_packed_chosen_and_evaluated(runs, family, tiny_corpus, tmp_path):
+def test_a_model_that_writes_by_itself_is_packed_chosen_and_evaluated(runs, family, tiny_corpus, tmp_path):
     run = runs(family, "imp")
     assert select([run]).to_dict()
     trained = load_folder(run / "round_02")
@@ -167,7 +187,7 @@ def test_a_transducer_is_packed_chosen_and_evaluated(runs, family, tiny_corpus, 
     measured = read_json(run / "round_02" / "metrics.json")["test"]["clean"]
     assert outcome.result["wer"] == measured["wer"]
     config.evaluation.decoder = DecoderConfig(kind="beam", beam_size=2)
-    if family == "transducer":
+    if family != "parakeet_transducer":
         [outcome] = evaluate_model(str(tmp_path / "packed"), config).values()
         assert outcome.result["decoder"] == "beam(beam_size=2)"
     config.evaluation.decoder.lm = "lm.arpa"
