@@ -28,7 +28,7 @@ from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs, Ma
 from audio_lottery.models.checkpoint import OpenedCheckpoint
 from audio_lottery.models.specaugment import feature_masking
 from audio_lottery.models.whisper.checkpoint import WHISPER, check_architecture, new_generation
-from audio_lottery.models.whisper.features import MARGIN, OWNERS, POSITION, WindowFeatures, WindowMasking
+from audio_lottery.models.whisper.features import MARGIN, OWNERS, POSITION, ROUNDING, WindowFeatures, WindowMasking
 from audio_lottery.models.whisper.loss import log_likelihood
 from audio_lottery.models.whisper.prompt import make_prompt, read_generation, settle_generation
 from audio_lottery.models.whisper.tokenizer import WhisperVocabulary, byte_tokenizer
@@ -151,8 +151,12 @@ class Whisper(Backbone):
 
     def can_align(self, labels: Sequence[int], samples: int) -> bool:
         """The decoder has a position for every label and every token of the prompt."""
-        places = self.module.config.max_target_positions
-        return 0 < len(labels) <= places - len(self._prompt.tokens) and samples <= self.longest
+        return 0 < len(labels) <= self._room and samples <= self.longest
+
+    @property
+    def _room(self) -> int:
+        """Most labels of a text."""
+        return int(self.module.config.max_target_positions) - len(self._prompt.tokens)
 
     def masking(self, settings: SpecAugmentConfig) -> Masking | None:
         """Spans of mel frames and bins; the module's own masking changes its input in place, and is off."""
@@ -183,9 +187,9 @@ class Whisper(Backbone):
         return -log_likelihood(self.module, encoded, labels, self._prompt)
 
     def _check(self, samples: Tensor, counts: Sequence[int]) -> None:
-        room = self.module.config.max_target_positions - len(self._prompt.tokens)
+        room = self._room
         for place, (length, count) in enumerate(zip(samples.tolist(), counts, strict=True)):
-            if length > self.longest:
+            if length > self.longest + ROUNDING:
                 raise ModelError(
                     f"utterance {place} of a batch lasts {length / SAMPLE_RATE:.2f} s, and a window of "
                     f"{self.features.window / SAMPLE_RATE:g} s takes {self.longest / SAMPLE_RATE:g} s and "
@@ -214,19 +218,13 @@ class Whisper(Backbone):
             generation_config=settings,
         )
         ids = ids[:, len(prompt) :].cpu()
-        lengths = [(row == end).int().argmax().item() if (row == end).any() else len(row) for row in ids]
-        labels = [row[:length] for row, length in zip(ids, lengths, strict=True)]
-        scores = torch.cat(
-            [
-                log_likelihood(
-                    self.module, one.expand(beam, -1, -1), labels[row * beam : (row + 1) * beam], self._prompt, settings
-                )
-                for row, one in enumerate(encoded[:, None])
-            ]
-        )
+        labels = [row[: _length(row, end)] for row in ids]
+        ended = [len(one) < len(row) for one, row in zip(labels, ids, strict=True)]
+        repeated = encoded.repeat_interleave(beam, 0)
+        scores = log_likelihood(self.module, repeated, labels, self._prompt, settings, ended)
         counts = [0] * len(samples)
-        for row, owner in enumerate(owners):
-            counts[owner] += lengths[row * beam]
+        for one, owner in zip(labels[::beam], owners, strict=True):
+            counts[owner] += len(one)
         shape = (len(features), beam)
         return Written(ids.reshape(*shape, -1), counts, scores.double().cpu().reshape(shape), owners)
 
@@ -264,7 +262,14 @@ class Whisper(Backbone):
 
     def _hypothesis(self, ids: list[int], acoustic: float) -> Hypothesis:
         labels = ids[: ids.index(self._prompt.end)] if self._prompt.end in ids else ids
-        return Hypothesis(self.vocabulary.decode(labels), acoustic / (len(labels) + 1), acoustic, 0.0, tuple(labels))
+        written = len(labels) + (len(labels) < len(ids))
+        return Hypothesis(self.vocabulary.decode(labels), acoustic / written, acoustic, 0.0, tuple(labels))
+
+
+def _length(ids: Tensor, end: int) -> int:
+    """Labels before the end; all of them, where there is none."""
+    found = (ids == end).nonzero()
+    return int(found[0]) if len(found) else len(ids)
 
 
 def _joined(parts: list[Hypothesis]) -> Hypothesis:

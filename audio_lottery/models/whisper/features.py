@@ -19,6 +19,9 @@ POSITION = 320
 MARGIN = SAMPLE_RATE
 """Silence behind the speech of a window, in samples: without it tiny.en wrote more wrong words than right ones."""
 
+ROUNDING = SAMPLE_RATE // 100
+"""Samples that an utterance may be longer than its manifest, or the speed it is played at, says."""
+
 OWNERS = "owners"
 """Input beside the features where an utterance has several windows: which utterance each row belongs to."""
 
@@ -41,12 +44,12 @@ class WindowFeatures:
 
     @property
     def longest(self) -> int:
-        """Most samples of speech that a window takes."""
+        """Most samples of speech that a window takes, but for `ROUNDING`."""
         return self.window - MARGIN
 
     def __call__(self, audio: Sequence[np.ndarray]) -> Inputs:
         """``input_features`` [windows, bins, 2 × positions], and `OWNERS` [windows] where one is cut."""
-        pieces = [cut(samples, self.longest) for samples in audio]
+        pieces = [cut(samples, self.longest + ROUNDING) for samples in audio]
         features = self.extractor(
             [piece for parts in pieces for piece in parts],
             sampling_rate=SAMPLE_RATE,

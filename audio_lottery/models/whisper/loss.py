@@ -20,6 +20,7 @@ def log_likelihood(
     labels: Sequence[Tensor],
     prompt: Prompt,
     suppress: GenerationConfig | None = None,
+    ended: Sequence[bool] | None = None,
 ) -> Tensor:
     """Natural log-probability of labels and the end, given the audio and the prompt.
 
@@ -29,11 +30,13 @@ def log_likelihood(
         labels: one 1-D tensor of token ids a text, without prompt and end, on the CPU.
         prompt: see `Prompt`.
         suppress: what cannot be written has no probability: the score of a search. None: the model's own.
+        ended: whether each text came to its end before there was no room left; None: all did.
 
     Returns:
         [texts], float32.
     """
     start, end = torch.tensor(prompt.tokens), torch.tensor([prompt.end])
+    ends = [True] * len(labels) if ended is None else ended
     width = max(len(one) for one in labels)
     inputs = torch.full((len(labels), len(start) + width), prompt.end)
     for row, one in zip(inputs, labels, strict=True):
@@ -43,9 +46,10 @@ def log_likelihood(
     states = module.model.decoder(
         input_ids=inputs.to(device), encoder_hidden_states=encoded, use_cache=False
     ).last_hidden_state[:, len(start) - 1 :]
-    counts = torch.tensor([len(one) + 1 for one in labels])
+    counts = torch.tensor([len(one) + last for one, last in zip(labels, ends, strict=True)])
     counted = torch.arange(width + 1) < counts[:, None]
-    targets = torch.cat([torch.cat([one, end]) for one in labels]).to(device)
+    targets = torch.cat([torch.cat([one, end])[:count] for one, count in zip(labels, counts.tolist(), strict=True)])
+    targets = targets.to(device)
     first = torch.zeros(len(targets), dtype=torch.bool)
     first[counts.cumsum(0) - counts] = True
     losses = torch.cat(

@@ -110,6 +110,8 @@ def settle_generation(
         if code not in (None, "en"):
             raise ModelError(f"'{init}' knows English only, and model.language is {language or own!r}; leave it out")
         code = None
+    else:
+        _name_tokens(settled, tokenizer)
     settled.is_multilingual = multilingual
     settled.language = None if code is None else f"<|{code}|>"
     settled.task = None if code is None else "transcribe"
@@ -124,6 +126,16 @@ def settle_generation(
         )
     settled.forced_decoder_ids = None  # language and task say the same, and transformers takes only one of them
     return settled
+
+
+def _name_tokens(settled: GenerationConfig, tokenizer: Any) -> None:
+    """Tell plain transformers the ids of languages and tasks, where the checkpoint does not."""
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    names = {"lang_to_id": {f"<|{code}|>": f"<|{code}|>" for code in LANGUAGES}}
+    names["task_to_id"] = {task: f"<|{task}|>" for task in ("transcribe", "translate")}
+    for field, tokens in names.items():
+        if getattr(settled, field, None) is None:
+            setattr(settled, field, {key: vocabulary[name] for key, name in tokens.items() if name in vocabulary})
 
 
 def special_ids(tokenizer: Any, init: str, names: list[str]) -> dict[str, int]:
