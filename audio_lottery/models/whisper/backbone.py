@@ -209,19 +209,18 @@ class Whisper(Backbone):
         owners = inputs[OWNERS].tolist() if OWNERS in inputs else list(range(len(features)))
         encoded = self.module.model.encoder(features).last_hidden_state
         prompt, end = torch.tensor(self._prompt.tokens, device=features.device), self._prompt.end
-        settings = self._decoding(beam)
         ids = GenerationMixin.generate(
             self.module,
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
             decoder_input_ids=prompt.expand(len(features), -1),
             attention_mask=torch.ones(features.shape[0], features.shape[2], device=features.device),
-            generation_config=settings,
+            generation_config=self._decoding(beam),
         )
         ids = ids[:, len(prompt) :].cpu()
         labels = [row[: _length(row, end)] for row in ids]
         ended = [len(one) < len(row) for one, row in zip(labels, ids, strict=True)]
         repeated = encoded.repeat_interleave(beam, 0)
-        scores = log_likelihood(self.module, repeated, labels, self._prompt, settings, ended)
+        scores = log_likelihood(self.module, repeated, labels, self._prompt, ended)
         counts = [0] * len(samples)
         for one, owner in zip(labels[::beam], owners, strict=True):
             counts[owner] += len(one)

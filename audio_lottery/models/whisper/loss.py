@@ -6,7 +6,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import GenerationConfig
 
 from audio_lottery.models.whisper.prompt import Prompt
 
@@ -19,7 +18,6 @@ def log_likelihood(
     encoded: Tensor,
     labels: Sequence[Tensor],
     prompt: Prompt,
-    suppress: GenerationConfig | None = None,
     ended: Sequence[bool] | None = None,
 ) -> Tensor:
     """Natural log-probability of labels and the end, given the audio and the prompt.
@@ -29,7 +27,6 @@ def log_likelihood(
         encoded: [texts, positions, size], what the encoder made of the audio of each text.
         labels: one 1-D tensor of token ids a text, without prompt and end, on the CPU.
         prompt: see `Prompt`.
-        suppress: what cannot be written has no probability: the score of a search. None: the model's own.
         ended: whether each text came to its end before there was no room left; None: all did.
 
     Returns:
@@ -50,26 +47,6 @@ def log_likelihood(
     counted = torch.arange(width + 1) < counts[:, None]
     targets = torch.cat([torch.cat([one, end])[:count] for one, count in zip(labels, counts.tolist(), strict=True)])
     targets = targets.to(device)
-    first = torch.zeros(len(targets), dtype=torch.bool)
-    first[counts.cumsum(0) - counts] = True
-    losses = torch.cat(
-        [
-            F.cross_entropy(_suppressed(module.proj_out(part).float(), begins, suppress), target, reduction="none")
-            for part, target, begins in zip(
-                states[counted.to(device)].split(_AT_ONCE), targets.split(_AT_ONCE), first.split(_AT_ONCE), strict=True
-            )
-        ]
-    )
-    return -torch.stack([part.sum() for part in losses.split(counts.tolist())])
-
-
-def _suppressed(logits: Tensor, begins: Tensor, settings: GenerationConfig | None) -> Tensor:
-    """[labels, outputs] without the outputs that the settings never write, or not as the first label of a text."""
-    if settings is None:
-        return logits
-    if settings.suppress_tokens:
-        logits[:, settings.suppress_tokens] = -torch.inf
-    if settings.begin_suppress_tokens:
-        rows = begins.nonzero()[:, 0].to(logits.device)
-        logits[rows[:, None], torch.tensor(settings.begin_suppress_tokens, device=logits.device)] = -torch.inf
-    return logits
+    parts = zip(states[counted.to(device)].split(_AT_ONCE), targets.split(_AT_ONCE), strict=True)
+    losses = [F.cross_entropy(module.proj_out(part).float(), target, reduction="none") for part, target in parts]
+    return -torch.stack([part.sum() for part in torch.cat(losses).split(counts.tolist())])
