@@ -97,6 +97,7 @@ def settle_generation(
             settings that a search does not decode with.
     """
     settled = copy.deepcopy(published)
+    settled._from_model_config = False  # with it, what transformers has no field for is not read back
     own = getattr(published, "language", None)
     code = _code(language or own, init)
     multilingual = getattr(published, "is_multilingual", None)
