@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCTC, AutoModelForRNNT, AutoModelForSpeechSeq2Seq, AutoModelForTDT
 
-from audio_lottery.config import DecoderConfig, ModelConfig, PruningConfig
+from audio_lottery.config import DecoderConfig, ModelConfig, PruningConfig, SearchConfig
 from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.evaluate import evaluate_model
 from audio_lottery.lottery.search import search
@@ -170,6 +170,16 @@ def test_a_round_loads_with_transformers(runs, family):
         inputs["decoder_input_ids"] = torch.tensor([[0, 3, 4]])
     with torch.no_grad():
         assert torch.equal(plain(**inputs).logits, ours.module.eval()(**inputs).logits)
+
+
+def test_a_ticket_is_transferred_into_another_window(runs, tiny_corpus, tmp_path):
+    run = runs("whisper", "imp")
+    model = ModelConfig(init=str(run / "round_00"), window=2.4)
+    ticket = PruningConfig(ticket=str(run))
+    search(settings(tiny_corpus, tmp_path / "run", ticket, model=model, search=SearchConfig(rounds=1)))
+    assert mask(tmp_path / "run", 1) == mask(run, 1)
+    config = read_json(tmp_path / "run" / "round_01" / "config.json")
+    assert (config["window_seconds"], config["max_source_positions"]) == (2.4, 125)
 
 
 @pytest.mark.parametrize("family", AUTO)

@@ -27,6 +27,7 @@ from audio_lottery.models import pretrained
 from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs, Masking
 from audio_lottery.models.checkpoint import OpenedCheckpoint
 from audio_lottery.models.specaugment import feature_masking
+from audio_lottery.models.start import start_with
 from audio_lottery.models.whisper.checkpoint import WHISPER, check_architecture, new_generation
 from audio_lottery.models.whisper.features import MARGIN, OWNERS, POSITION, ROUNDING, WindowFeatures, WindowMasking
 from audio_lottery.models.whisper.loss import log_likelihood
@@ -82,6 +83,7 @@ class Whisper(Backbone):
         # transformers freezes the sinusoids when it makes a model, and thaws them when it loads one
         module.model.encoder.embed_positions.requires_grad_(False)
         self._prompt = make_prompt(module.generation_config, processor.tokenizer, type(module).__name__)
+        start_with(module, self._prompt.tokens)
 
     # -- making one ---------------------------------------------------------------------------------------------------
 
