@@ -17,7 +17,7 @@ POSITION = 320
 """Samples of an encoder position: two feature frames of 10 ms."""
 
 MARGIN = SAMPLE_RATE
-"""Silence behind the speech of a window, in samples: without it tiny.en wrote more wrong words than right ones."""
+"""Silence behind the speech of a window, in samples: without it tiny.en wrote five times as many words as were said."""
 
 ROUNDING = SAMPLE_RATE // 100
 """Samples that an utterance may be longer than its manifest, or the speed it is played at, says."""
