@@ -193,7 +193,9 @@ def test_masks_cover_frames_with_speech_and_leave_the_input_alone(backbone):
 
 
 def test_labels_are_bytes_or_pieces_and_nothing_else():
-    vocabulary = pickle.loads(pickle.dumps(WhisperVocabulary(byte_tokenizer())))
+    used = WhisperVocabulary(byte_tokenizer())
+    used.encode("no")
+    vocabulary = pickle.loads(pickle.dumps(used))
     for text in ("no", "naïve 日本", "<|endoftext|> is a token"):
         labels = vocabulary.encode(text)
         assert len(labels) == len(f" {text}".encode())

@@ -47,6 +47,9 @@ class WhisperVocabulary:
     tokenizer: Any
     _known: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WhisperVocabulary, (self.tokenizer,)  # `_pieces` forgets its setting when it is pickled
+
     @cached_property
     def _pieces(self) -> Any:
         """Writes special tokens that occur in a transcript as the text that they are."""
