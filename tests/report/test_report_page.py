@@ -151,7 +151,7 @@ def test_loops_are_told_where_there_are_some(seeds):
     group = read_group("run", seeds[:1])
     assert "Loops" not in rounds(group).note
     group.first.rounds[2]["test"]["clean"]["loops"] = 7
-    assert rounds(group).note.endswith(" Loops of repeated words on clean, by round: 2: 7; 0 in the others.")
+    assert rounds(group).note.endswith(" Loops of repeated words on clean: 7 in round 2; none in the others.")
 
 
 def test_the_heat_map_is_dense_first_and_sparsest_last(seeds):

@@ -77,8 +77,8 @@ def rounds(group: RunGroup) -> Table:
 def _loops(group: RunGroup) -> str:
     """How often hypotheses of the clean test set repeat themselves; nothing where none does."""
     found = {number: group.first.rounds[number]["test"].get("clean", {}) for number in group.numbers}
-    counts = [f"{number}: {result['loops']}" for number, result in found.items() if result.get("loops")]
-    return f" Loops of repeated words on clean, by round: {', '.join(counts)}; 0 in the others." if counts else ""
+    counts = [f"{result['loops']} in round {number}" for number, result in found.items() if result.get("loops")]
+    return f" Loops of repeated words on clean: {', '.join(counts)}; none in the others." if counts else ""
 
 
 def suites(groups: Sequence[RunGroup]) -> Table:
