@@ -77,7 +77,7 @@ def prepare_training(
         if encoder.unknown(text):
             return "characters outside the vocabulary"
         if not can_align(encoder.encode(text), int(duration * SAMPLE_RATE / fastest)):
-            return "more labels than frames"
+            return "more labels than fit"
         return None
 
     dropped: Counter[str] = Counter()

@@ -12,7 +12,7 @@ from transformers import AutoProcessor, GenerationMixin, WhisperForConditionalGe
 from audio_lottery.config import DataConfig, ModelConfig, SpecAugmentConfig
 from audio_lottery.data.filters import prepare_training
 from audio_lottery.data.manifest import Utterance, build_manifest
-from audio_lottery.errors import TextError
+from audio_lottery.errors import CorpusError, TextError
 from audio_lottery.models.load import load_backbone, load_folder, load_trained
 from audio_lottery.models.whisper import WhisperVocabulary, byte_tokenizer
 from audio_lottery.models.whisper.features import OWNERS, cut
@@ -171,6 +171,9 @@ def test_what_is_longer_than_the_window_is_not_trained_on(backbone):
         build_manifest(rows, "c"), backbone.vocabulary, backbone.can_align, DataConfig(), longest=1.5
     )
     assert data.dropped == {"longer than the 1.5 s that the model takes at once": 1}
+    short = r"after filtering: 3 longer than the 0\.5 s that the model takes at once; see"
+    with pytest.raises(CorpusError, match=short):
+        prepare_training(build_manifest(rows, "c"), backbone.vocabulary, backbone.can_align, DataConfig(), longest=0.5)
     assert backbone.longest == 24_000
     assert backbone.can_align([1] * 22, 24_000)
     assert not backbone.can_align([1] * 23, 24_000), "the decoder has 24 positions, two of them for the prompt"
