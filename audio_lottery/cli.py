@@ -13,7 +13,7 @@ _VERBS = {
     "search": ("find winning tickets: train, prune, rewind, evaluate, round by round", "search"),
     "plan": ("what a search would do, and how long it would take here", "plan"),
     "recipes": ("list the configs and suites that come with the package, copy one", "recipes"),
-    "evaluate": ("WER of any CTC model under test conditions", "evaluate"),
+    "evaluate": ("WER of any model under test conditions", "evaluate"),
     "transcribe": ("recordings into text, JSON or subtitles; live from standard input", "transcribe"),
     "score": ("WER of a file of hypotheses against a file of references", "score"),
     "select": ("choose winning, best and extreme tickets of a run on dev", "select"),

@@ -1,4 +1,4 @@
-"""``audio-lottery evaluate``: WER of any CTC model under test conditions."""
+"""``audio-lottery evaluate``: WER of any model under test conditions."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,8 @@ from audio_lottery.settings import make_parser, to_config
 
 def main(arguments: list[str]) -> None:
     """Evaluate a checkpoint on the test splits and suites of a configuration."""
-    parser = make_parser("audio-lottery evaluate", "WER of any CTC model, clean and under noise, with intervals.")
-    parser.add_argument("checkpoint", type=str, help="folder or Hub id of a CTC model, e.g. runs/demo/round_03")
+    parser = make_parser("audio-lottery evaluate", "WER of any recogniser, clean and under noise, with intervals.")
+    parser.add_argument("checkpoint", type=str, help="folder or Hub id of a model, e.g. runs/demo/round_03")
     parser.add_argument(
         "--suites",
         type=str,

@@ -99,7 +99,7 @@ def _tune(
         yield from ((row, np.zeros((0, outputs), np.float32)) for row in silent)
 
     log_probs = keep_log_probs(utterances())
-    references = References(manifest["id"][:], manifest["text"][:], config.data.normalizer)
+    references = References(manifest["id"][:], manifest["text"][:], config.wer_normalizer)
     points = tune(search, log_probs, references, weights, scores, processes)
     best = best_point(points)
     greedy_texts = [greedy[row] for row in range(len(manifest))]
@@ -115,14 +115,14 @@ def _tune(
             "dev": [asdict(corpus) for corpus in config.data.dev],
             "utterances": len(manifest),
             "audio_seconds": float(sum(manifest["duration"])),
-            "normalizer": config.data.normalizer,
+            "normalizer": config.wer_normalizer,
             "greedy_wer": greedy_wer,
             "best": asdict(best),
             "grid": [asdict(point) for point in points],
             "seconds": round(time.perf_counter() - started, 1),
         },
     )
-    print(f"WER (%) on dev, {len(manifest)} utterances, normaliser {config.data.normalizer}; * is the best\n")
+    print(f"WER (%) on dev, {len(manifest)} utterances, normaliser {config.wer_normalizer}; * is the best\n")
     print(format_grid(points))
     print(f"\ngreedy: {100 * greedy_wer:.2f} %, beam search: {100 * best.wer:.2f} %")
     print(f"written: {out} (evaluate with --config SETTINGS.yaml --config {out}), {grid}")

@@ -11,8 +11,8 @@ class ModelConfig:
     """The recogniser.
 
     Args:
-        init: a Hub id or folder of any transformers CTC (or bare encoder) checkpoint or Parakeet transducer, or a
-            preset built from scratch: w2v2-mini, conformer-mini, cnn-lstm-mini, rnnt-mini ...
+        init: a Hub id or folder of any transformers CTC (or bare encoder) checkpoint, Parakeet transducer or Whisper,
+            or a preset built from scratch: w2v2-mini, conformer-mini, cnn-lstm-mini, rnnt-mini ...
         revision: branch, tag or commit of a Hub id.
         random_init: keep the architecture of init but draw all weights at random (θ0).
         characters: output characters of a new output layer, where a bare encoder brings no tokenizer; space and the CTC
@@ -25,6 +25,10 @@ class ModelConfig:
         overrides: fields of the transformers config to change, e.g. {hidden_dropout: 0.1}.
         reset_head: draw the output layer anew for model.characters, whatever init brings; for a ticket that is trained
             on a corpus with other characters.
+        window: seconds that a model takes at once, where it pads everything to one length (Whisper); a second more
+            than the longest training speech. None takes what the checkpoint was trained with, else all it can (30).
+            Longer test utterances are cut where they are quietest.
+        language: what is spoken, for a multilingual model (Whisper): a code or an English name, e.g. de or german.
     """
 
     init: str = "w2v2-mini"
@@ -36,6 +40,8 @@ class ModelConfig:
     freeze_feature_encoder: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
     reset_head: bool = False
+    window: float | None = None
+    language: str | None = None
 
 
 @dataclass

@@ -41,3 +41,8 @@ class RunConfig:
     pruning: PruningConfig = field(default_factory=PruningConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    @property
+    def wer_normalizer(self) -> str:
+        """Text normaliser of every WER."""
+        return self.evaluation.normalizer or self.data.normalizer

@@ -44,8 +44,8 @@ class DataConfig:
         train: splits the search trains on, joined.
         dev: splits the best model of a round is chosen on.
         test: splits that WER is reported on; never filtered.
-        normalizer: text normaliser of training labels and of every WER: a name (none, basic, whisper_english ...) or
-            steps joined by +, e.g. lower+drop_punctuation.
+        normalizer: text normaliser of training labels and, unless evaluation.normalizer names another, of every WER: a
+            name (none, basic, whisper_english ...) or steps joined by +, e.g. lower+drop_punctuation.
         out_of_vocabulary: training transcripts with characters the model cannot write: error, or drop (counted).
         min_seconds: shorter utterances are dropped from training (counted).
         max_seconds: longer utterances are dropped from training (counted).
@@ -157,6 +157,8 @@ class EvaluationConfig:
         precision: no (float32) or bf16 for the forward pass of evaluation: autocast of torch, or the precision of the
             sparse runtime.
         decoder: from logits to words.
+        normalizer: text normaliser of every WER; none takes data.normalizer.
+        beside: further normalisers; WER and CER by each stand beside, e.g. [basic].
         bootstrap: resamples of every confidence interval; 0 computes none.
     """
 
@@ -167,4 +169,6 @@ class EvaluationConfig:
     runtime: Literal["torch", "sparse"] = "torch"
     precision: Literal["no", "bf16"] = "no"
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    normalizer: str | None = None
+    beside: tuple[str, ...] = ()
     bootstrap: int = 1000

@@ -143,6 +143,7 @@ class TrainingBatches:
         seed: seed of the order.
         rank: index of this process.
         world_size: number of processes.
+        padded: seconds that each utterance takes in a batch; None: its duration.
 
     Raises:
         ConfigError: an utterance alone is longer than the budget.
@@ -155,12 +156,15 @@ class TrainingBatches:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        padded: np.ndarray | None = None,
     ) -> None:
         self._durations = np.asarray(durations, dtype=np.float64)
-        longest = float(self._durations.max())
+        self._padded = self._durations if padded is None else padded
+        longest = float(self._padded.max())
         if longest > max_batch_seconds:
             raise ConfigError(
-                f"training has an utterance of {longest:.1f} s and max_batch_seconds is {max_batch_seconds}; "
+                f"training has an utterance of {longest:.1f} s{'' if padded is None else ' as the model pads it'} and "
+                f"max_batch_seconds is {max_batch_seconds}; "
                 "raise max_batch_seconds or lower data.max_seconds"
             )
         self._budget = max_batch_seconds
@@ -173,7 +177,7 @@ class TrainingBatches:
         rng = np.random.default_rng([self._seed, epoch])
         order = rng.permutation(len(self._durations))
         order = order[np.argsort(self._durations[order] * rng.uniform(0.95, 1.05, len(order)), kind="stable")]
-        batches = pack(order, self._durations, self._budget)
+        batches = pack(order, self._padded, self._budget)
         missing = -len(batches) % self._world_size
         batches += [batches[i % len(batches)] for i in range(missing)]  # every process needs as many batches
         steps = [batches[i : i + self._world_size] for i in range(0, len(batches), self._world_size)]

@@ -38,11 +38,12 @@ def prepare_training(
     can_align: Callable[[Sequence[int], int], bool],
     config: DataConfig,
     fastest: float = 1.0,
+    longest: float | None = None,
 ) -> TrainingData:
     """Encode the transcripts and leave out what cannot be trained on.
 
     Left out and counted are utterances with an empty transcript, shorter than ``min_seconds``, longer than
-    ``max_seconds``, with more labels than the model can write over their audio (``can_align``), and, where
+    ``max_seconds`` or the model takes, with more labels than it can write over their audio (``can_align``), and, where
     ``out_of_vocabulary`` is ``drop``, with characters outside the vocabulary.
     Test sets never pass through here.
 
@@ -52,6 +53,7 @@ def prepare_training(
         can_align: (labels, samples) → whether the model can write so many labels over so much audio.
         config: limits and policies.
         fastest: the largest factor of speed perturbation; CTC must have frames enough at that speed too.
+        longest: seconds that the model takes at once, at the slowest speed; None takes any.
 
     Raises:
         TextError: characters outside the vocabulary (listed), where the policy is ``error``.
@@ -70,10 +72,12 @@ def prepare_training(
             return f"shorter than {config.min_seconds:g} s"
         if duration > config.max_seconds:
             return f"longer than {config.max_seconds:g} s"
+        if longest is not None and duration > longest:
+            return f"longer than the {longest:g} s that the model takes at once"
         if encoder.unknown(text):
             return "characters outside the vocabulary"
         if not can_align(encoder.encode(text), int(duration * SAMPLE_RATE / fastest)):
-            return "more labels than frames"
+            return "more labels than fit"
         return None
 
     dropped: Counter[str] = Counter()

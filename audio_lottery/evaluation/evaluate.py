@@ -38,8 +38,8 @@ def evaluate_model(checkpoint: str, config: RunConfig, *, stream: bool = False) 
 
     Args:
         checkpoint: folder or Hub id of any model that a family of `audio_lottery.models` takes.
-        config: gives test splits, suites, decoder and normaliser; of its model section only ``attention`` and
-            ``revision`` are used.
+        config: gives test splits, suites, decoder and normaliser; of its model section only ``attention``,
+            ``revision``, ``window`` and ``language`` are used.
         stream: read the test splits, which must be of the corpus ``hub``, window by window, without keeping them.
 
     Returns:
@@ -54,7 +54,14 @@ def evaluate_model(checkpoint: str, config: RunConfig, *, stream: bool = False) 
     root = Path(config.data.root).expanduser()
     check_recordings((), config.evaluation.suites, root)
     accelerator = make_accelerator("no", config.num_processes)
-    source = ModelConfig(init=checkpoint, attention=config.model.attention, revision=config.model.revision)
+    settings = config.model
+    source = ModelConfig(
+        init=checkpoint,
+        attention=settings.attention,
+        revision=settings.revision,
+        window=settings.window,
+        language=settings.language,
+    )
     backbone = load_trained(source)
     backbone.module.to(accelerator.device)
     backbone = on_runtime(backbone, config.evaluation)

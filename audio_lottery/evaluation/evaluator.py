@@ -11,6 +11,7 @@ from datasets import Dataset
 from audio_lottery.config import EvaluationConfig, RunConfig, SuiteConfig
 from audio_lottery.data.batching import AudioTransform
 from audio_lottery.data.noise import make_condition
+from audio_lottery.data.text import get_normalizer
 from audio_lottery.errors import ModelError
 from audio_lottery.evaluation.decoding import Decoder, GreedyDecoder, Hypothesis, make_decoder
 from audio_lottery.evaluation.transcribe import transcribe
@@ -111,6 +112,10 @@ class Evaluator:
             bootstrap=settings.bootstrap,
             seed=settings.seed,
         )
+        beside = {
+            name: score(transcripts.ids, transcripts.references, transcripts.hypotheses, name)
+            for name in settings.beside
+        }
         return {
             "suite": suite.name,
             "noise": suite.noise,
@@ -124,6 +129,7 @@ class Evaluator:
             "corpora": transcripts.corpora,
             "audio_seconds": transcripts.seconds,
             **rates.to_dict(),
+            "beside": {name: {"wer": errors.wer, "cer": errors.cer} for name, errors in beside.items()},
         }
 
 
@@ -142,8 +148,10 @@ def make_evaluator(config: RunConfig, accelerator: Accelerator, backbone: Backbo
     """The evaluator of a configuration; with its decoder where the ``backbone`` to evaluate is known.
 
     Raises:
-        ConfigError: as `make_decoder`.
+        ConfigError: as `make_decoder`; or an unknown normaliser.
     """
     root = Path(config.data.root).expanduser()
     decoder = None if backbone is None else make_decoder(config.evaluation.decoder, backbone, root)
-    return Evaluator(accelerator, config.evaluation, config.data.normalizer, root, config.data.num_workers, decoder)
+    for name in (config.wer_normalizer, *config.evaluation.beside):
+        get_normalizer(name)  # an unknown name is told now and not after the first epoch
+    return Evaluator(accelerator, config.evaluation, config.wer_normalizer, root, config.data.num_workers, decoder)

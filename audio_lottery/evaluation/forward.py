@@ -43,6 +43,7 @@ def forward(
     transform: AudioTransform | None = None,
     num_workers: int = 0,
     description: str = "evaluate",
+    beam: int = 1,
 ) -> Iterator[tuple[list[int], Emission]]:
     """The emissions of this process's share of a manifest, batch by batch.
 
@@ -61,6 +62,7 @@ def forward(
         transform: changes the audio (noise).
         num_workers: DataLoader workers.
         description: what the progress bar says.
+        beam: see `Backbone.emit`.
 
     Yields:
         (rows of the manifest, their emission). No row twice.
@@ -69,7 +71,7 @@ def forward(
     device = accelerator.device
     budget = settings.max_batch_seconds or BATCH_SECONDS.get(device.type, BATCH_SECONDS["cuda"])
     durations = np.asarray(manifest["duration"], dtype=np.float64)
-    batches = evaluation_batches(durations, budget, backbone.pads_exactly)
+    batches = evaluation_batches(durations, budget, backbone.pads_exactly, backbone.padded(durations))
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     dataset = SpeechDataset(manifest, transform=transform)
     collator = PartCollator(backbone)
@@ -85,7 +87,7 @@ def forward(
     # the other runtime has a bfloat16 of its own
     precision = settings.precision if settings.runtime == "torch" else "no"
     silent = 0
-    with progress, closing(loader), closing(emissions(backbone, loader, device, precision)) as computed:
+    with progress, closing(loader), closing(emissions(backbone, loader, device, precision, beam)) as computed:
         for rows, results in zip(mine, computed, strict=True):
             for places, emission in results:
                 yield [rows[place] for place in places], emission
@@ -102,7 +104,7 @@ def forward(
 
 
 def emissions(
-    backbone: Backbone, batches: Iterable[list[Part]], device: torch.device, precision: str
+    backbone: Backbone, batches: Iterable[list[Part]], device: torch.device, precision: str, beam: int = 1
 ) -> Generator[list[tuple[list[int], Emission]]]:
     """Forward passes of batches, in order; on a CPU as many side by side as torch has threads.
 
@@ -111,6 +113,7 @@ def emissions(
         batches: what a `PartCollator` made.
         device: where the module is.
         precision: no (float32), or bf16 autocast.
+        beam: see `Backbone.emit`.
 
     Yields:
         For each batch the places in it that gave an emission, and the emission.
@@ -124,7 +127,7 @@ def emissions(
         with torch.no_grad(), autocast:
             for places, batch in parts:
                 inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch["inputs"].items()}
-                results.append((places, backbone.emit(inputs, batch["samples"])))
+                results.append((places, backbone.emit(inputs, batch["samples"], beam)))
         return results
 
     together = 1 if backbone.keeps_state else torch.get_num_threads()
@@ -180,21 +183,25 @@ def _side_by_side(
             torch.set_num_threads(threads)
 
 
-def evaluation_batches(durations: Sequence[float] | np.ndarray, budget: float, pads_exactly: bool) -> list[list[int]]:
+def evaluation_batches(
+    durations: Sequence[float] | np.ndarray, budget: float, pads_exactly: bool, padded: np.ndarray | None = None
+) -> list[list[int]]:
     """Rows in batches, longest first.
 
     Args:
         durations: seconds of every row.
         budget: longest duration × rows of a batch, in seconds.
         pads_exactly: whether rows of different length may share a batch.
+        padded: seconds that every row takes in a batch; None: its duration.
     """
     lengths = np.asarray(durations, dtype=np.float64)
+    seconds = lengths if padded is None else padded
     order = np.argsort(-lengths, kind="stable")
     if pads_exactly:
-        return pack(order, lengths, budget)
+        return pack(order, seconds, budget)
     samples = np.round(lengths * SAMPLE_RATE).astype(np.int64)[order]
     runs = np.split(order, np.flatnonzero(np.diff(samples)) + 1)
-    return [batch for run in runs for batch in pack(run, lengths, budget)]
+    return [batch for run in runs for batch in pack(run, seconds, budget)]
 
 
 def read_ahead(items: Iterable[T], depth: int = READ_AHEAD) -> Generator[T]:

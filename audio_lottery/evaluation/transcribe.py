@@ -50,6 +50,7 @@ def transcribe(
         transform=transform,
         num_workers=num_workers,
         description=description,
+        beam=decoder.beam,
     )
     found: list[tuple[int, list[Hypothesis]]] = []
     waiting: deque[tuple[list[int], Future[list[list[Hypothesis]]]]] = deque()

@@ -9,6 +9,7 @@ from typing import Any
 
 from audio_lottery.evaluation.bootstrap import CONFIDENCE, Interval, wer_interval
 from audio_lottery.evaluation.counts import ErrorCounts, count_errors
+from audio_lottery.evaluation.repetitions import count_loops
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class WordErrors:
         reference_characters: characters in the normalised references, the single spaces between words included.
         utterances: how many were scored, empty references included.
         empty_references: references without a word after normalisation; each word of their hypotheses is an insertion.
+        loops: n-grams that hypotheses repeat beyond their references (`audio_lottery.evaluation.repetitions`).
+        loop_words: words of those repetitions.
         normalizer: name of the normaliser that both sides went through.
     """
 
@@ -39,6 +42,8 @@ class WordErrors:
     reference_characters: int
     utterances: int
     empty_references: int
+    loops: int
+    loop_words: int
     normalizer: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,6 +61,7 @@ def score(ids: Sequence[str], references: Sequence[str], hypotheses: Sequence[st
 
 def summarise(counts: ErrorCounts) -> WordErrors:
     """The totals of a set of hypotheses."""
+    loops = count_loops(zip(counts.references, counts.hypotheses, strict=True))
     return WordErrors(
         wer=counts.wer,
         cer=counts.cer,
@@ -64,6 +70,8 @@ def summarise(counts: ErrorCounts) -> WordErrors:
         reference_characters=int(counts.characters.reference.sum()),
         utterances=len(counts.ids),
         empty_references=counts.empty_references,
+        loops=loops.loops,
+        loop_words=loops.loop_words,
         normalizer=counts.normalizer,
     )
 

@@ -14,7 +14,6 @@ from datasets import Dataset
 
 from audio_lottery.config import ModelConfig, RunConfig, TrainingConfig, validate
 from audio_lottery.data.corpora.load import load_manifest
-from audio_lottery.data.filters import prepare_training
 from audio_lottery.evaluation.evaluator import Evaluator, make_evaluator
 from audio_lottery.lottery.keep import files_kept
 from audio_lottery.lottery.methods import Method, check_method, make_method
@@ -26,7 +25,7 @@ from audio_lottery.processes import make_accelerator
 from audio_lottery.pruning import Mask, Scope, exact_count, find_scope
 from audio_lottery.training.hook import Hook
 from audio_lottery.training.loop import Trainer
-from audio_lottery.training.speech import TrainingSpeech
+from audio_lottery.training.speech import TrainingSpeech, filter_training
 from audio_lottery.training.state import Stage, Training
 from audio_lottery.training.teacher import Teacher
 
@@ -134,9 +133,7 @@ def make_plan(config: RunConfig, trial_steps: int = 3) -> Plan:
     method = make_method(config, RunFolder(Path(config.run_dir)))
     exclude = list(backbone.heads) if config.pruning.exclude is None else config.pruning.exclude
     scope = find_scope(backbone.module, config.pruning.include, exclude)
-    data = prepare_training(
-        train, backbone.vocabulary, backbone.can_align, config.data, fastest=max(config.training.augment.speeds)
-    )
+    data = filter_training(train, backbone, config.data, config.training.augment)
     teacher = _teacher(config)
     speech = TrainingSpeech(data, backbone, config.training, config.seed, accelerator, teacher=teacher)
     if teacher is not None:
@@ -187,9 +184,7 @@ def _theta(config: RunConfig, backbone: Backbone, accelerator: Accelerator, root
     if not config.theta.train:
         return PlannedStage("theta", None, None, 0, 0.0, 0)
     training = config.theta.training
-    fastest = max(training.augment.speeds)
-    manifest = load_manifest(config.theta.train, root)
-    data = prepare_training(manifest, backbone.vocabulary, backbone.can_align, config.data, fastest=fastest)
+    data = filter_training(load_manifest(config.theta.train, root), backbone, config.data, training.augment)
     speech = TrainingSpeech(data, backbone, training, config.seed, accelerator)
     return PlannedStage("theta", None, None, *_length(speech, training))
 

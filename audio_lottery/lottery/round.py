@@ -177,7 +177,7 @@ def _evaluate(run: Run, backbone: Backbone, number: int) -> tuple[dict[str, dict
 
 def _difference(run: Run, transcripts: Transcripts, dense: Path) -> dict[str, Any]:
     """WER minus that of the dense model on the same utterances, with intervals and MAPSSWE."""
-    there, normalizer, settings = read_transcripts(dense), run.config.data.normalizer, run.config.evaluation
+    there, normalizer, settings = read_transcripts(dense), run.config.wer_normalizer, run.config.evaluation
     baseline = count_errors(there.ids, there.references, there.hypotheses, normalizer, speakers=there.speakers)
     # As it would be read back: the file holds every run of white space as one space.
     system = count_errors(

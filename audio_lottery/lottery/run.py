@@ -12,9 +12,9 @@ from datasets import Dataset
 from torch import nn
 
 from audio_lottery import pruning
-from audio_lottery.config import RunConfig, TrainingConfig
+from audio_lottery.config import AugmentConfig, RunConfig, TrainingConfig
 from audio_lottery.data.batching import Batch, Collator, SpeechDataset, make_loader, pack
-from audio_lottery.data.filters import TrainingData, prepare_training
+from audio_lottery.data.filters import TrainingData
 from audio_lottery.data.noise import make_augmenter
 from audio_lottery.evaluation.evaluator import Evaluator
 from audio_lottery.lottery.data import RunData
@@ -23,7 +23,7 @@ from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.loss import per_label
 from audio_lottery.pruning import ScoreInputs
-from audio_lottery.training.speech import TrainingSpeech
+from audio_lottery.training.speech import TrainingSpeech, filter_training
 from audio_lottery.training.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -50,12 +50,10 @@ class Run:
     evaluator: Evaluator
     _prepared: dict[int, TrainingData] = field(default_factory=dict)
 
-    def training_data(self, manifest: Dataset, backbone: Backbone, fastest: float) -> TrainingData:
+    def training_data(self, manifest: Dataset, backbone: Backbone, augment: AugmentConfig) -> TrainingData:
         """What of a manifest is trained on; filtered once, since every round has the same vocabulary and frames."""
         if id(manifest) not in self._prepared:
-            data = prepare_training(
-                manifest, backbone.vocabulary, backbone.can_align, self.config.data, fastest=fastest
-            )
+            data = filter_training(manifest, backbone, self.config.data, augment)
             if data.dropped:
                 counts = ", ".join(f"{number} {reason}" for reason, number in data.dropped.items())
                 logger.warning("left out of training: %s", counts)
@@ -67,7 +65,7 @@ class Run:
     ) -> TrainingSpeech:
         """The batches that a training on ``manifest`` hears, and its teacher with it."""
         augment, seed = training.augment, self.config.seed
-        data = self.training_data(manifest, backbone, max(augment.speeds))
+        data = self.training_data(manifest, backbone, augment)
         return TrainingSpeech(
             data,
             backbone,
@@ -82,10 +80,11 @@ class Run:
     def score_inputs(self, backbone: Backbone, names: Sequence[str], needs: str) -> ScoreInputs:
         """Activations or |w · ∂L/∂w| over some training utterances, for scores that look at more than the weights."""
         training = self.config.training
-        data = self.training_data(self.data.train, backbone, max(training.augment.speeds))
+        data = self.training_data(self.data.train, backbone, training.augment)
         rows = np.linspace(0, len(data.manifest) - 1, min(self.config.pruning.calibration, len(data.manifest))).round()
         manifest = data.manifest.select(rows.astype(int))
-        batches = pack(range(len(manifest)), np.asarray(manifest["duration"]), training.max_batch_seconds)
+        padded = backbone.padded(np.asarray(manifest["duration"]))
+        batches = pack(range(len(manifest)), padded, training.max_batch_seconds)
         loader = make_loader(SpeechDataset(manifest, data.encode), iter(batches), Collator(backbone.features), 0)
 
         def loss(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:

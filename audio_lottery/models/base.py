@@ -49,7 +49,8 @@ class Hypothesis:
 
     Attributes:
         text: what was said, words separated by single spaces (greedy: exactly as the tokenizer writes it).
-        score: what hypotheses are ordered by: acoustic + lm_weight × lm + word_score × words.
+        score: what hypotheses are ordered by: acoustic + lm_weight × lm + word_score × words; of modules that write by
+            themselves, acoustic by the number of labels and the end.
         acoustic: natural log-probability of the text: of its best path (greedy), or summed over the alignments that
             the beam kept.
         lm: log10 probability of the text and its end under the language model; 0 without one.
@@ -73,7 +74,7 @@ class Emission:
 
     Attributes:
         values: [batch, frames, ...] in float32: logits of CTC, encoder outputs of a transducer; or token ids.
-        frames: frames of each utterance without padding; what lies behind them means nothing.
+        frames: frames (or ids) of each utterance without padding; what lies behind them means nothing.
     """
 
     values: Tensor
@@ -108,6 +109,7 @@ class Backbone(ABC):
         heads: regular expressions of parameter names: the layers that spell the output. They stay dense and are what
             `ModelConfig.reset_head` draws anew.
         predicts: what the points of `predict` are; a teacher's must be the same. Empty where there is no `predict`.
+        settings: fields of `ModelConfig` that this family takes and others refuse.
         module: what is trained, pruned, saved and accelerated.
         processor: feature extractor and tokenizer, saved beside the module so that transformers finds them.
     """
@@ -116,6 +118,7 @@ class Backbone(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     heads: ClassVar[tuple[str, ...]] = ()
     predicts: ClassVar[str] = ""
+    settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, module: PreTrainedModel, processor: Any) -> None:
         self.module = module
@@ -201,6 +204,15 @@ class Backbone(ABC):
     def can_align(self, labels: Sequence[int], samples: int) -> bool:
         """Whether a transcript fits into so many samples; what does not is never trained on."""
 
+    @property
+    def longest(self) -> int | None:
+        """Most samples of an utterance that is trained on; None: any number."""
+        return None
+
+    def padded(self, seconds: np.ndarray) -> np.ndarray:
+        """Seconds of input that utterances of so many seconds take alone: what the budget of a batch counts."""
+        return seconds
+
     def masking(self, settings: SpecAugmentConfig) -> Masking | None:
         """Switch SpecAugment on or off for a training.
 
@@ -254,10 +266,15 @@ class Backbone(ABC):
         raise ModelError(f"models of the family {self.family} can neither teach nor be taught (training.distill)")
 
     @abstractmethod
-    def emit(self, inputs: Inputs, samples: Tensor) -> Emission:
+    def emit(self, inputs: Inputs, samples: Tensor, beam: int = 1) -> Emission:
         """The module's outputs for a batch, in evaluation mode; arguments as in `loss`.
 
         An utterance that is too short for one frame has none.
+
+        Args:
+            inputs: as in `loss`; may have several rows of an utterance that is longer than the module takes at once.
+            samples: as in `loss`.
+            beam: hypotheses that a module follows which writes by itself; others leave the beam to `search`.
         """
 
     @abstractmethod

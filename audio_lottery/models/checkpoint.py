@@ -136,6 +136,20 @@ def check_name(init: str) -> None:
         raise ModelError(f"model '{init}' cannot be loaded: there is no such folder") from error
 
 
+def find_beside(init: str, revision: str | None, name: str) -> Path | None:
+    """A file of a checkpoint, fetched into the Hub's cache where it is not a folder; None where there is none.
+
+    Raises:
+        ModelError: the Hub does not know or does not give the repository.
+    """
+    folder = Path(init)
+    if folder.is_dir():
+        return folder / name if os.path.lexists(folder / name) else None
+    from audio_lottery.sparse.format.folder import find_file  # here: its package loads numba
+
+    return find_file(init, revision, name)
+
+
 def _check_weights(folder: Path) -> Path:
     """The file that transformers will take, in the order in which it looks for them."""
     for name in (SPARSE_NAME, SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME):

@@ -141,7 +141,7 @@ class CtcBackbone(Backbone):
         logits, frames = self.logits(inputs, samples), self._valid_frames(inputs, samples)
         return Predictions(logits, frames, None if teacher is None else self._losses(logits, frames, labels))
 
-    def emit(self, inputs: Inputs, samples: Tensor) -> Emission:
+    def emit(self, inputs: Inputs, samples: Tensor, beam: int = 1) -> Emission:
         """Logits in float32 on the CPU."""
         values = self.logits(inputs, samples).float().cpu()
         return Emission(values, self._valid_frames(inputs, samples).tolist())

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from transformers import MODEL_FOR_CTC_MAPPING
+from transformers import MODEL_FOR_CTC_MAPPING, MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from audio_lottery.config import ModelConfig, SpecAugmentConfig
@@ -14,10 +14,11 @@ from audio_lottery.models.conformer import Conformer
 from audio_lottery.models.parakeet_transducer import ParakeetTransducer
 from audio_lottery.models.transducer import Transducer
 from audio_lottery.models.wav2vec2 import Wav2Vec2
+from audio_lottery.models.whisper import Whisper
 from audio_lottery.storage import removal_reason
 
 FAMILIES: dict[str, type[Backbone]] = {
-    family.family: family for family in (CnnLstm, Wav2Vec2, Conformer, Transducer, ParakeetTransducer)
+    family.family: family for family in (CnnLstm, Wav2Vec2, Conformer, Transducer, ParakeetTransducer, Whisper)
 }
 """Name → family; the first that claims a checkpoint has it."""
 
@@ -44,12 +45,15 @@ def load_backbone(
     """
     known = presets()
     if config.init in known:
+        _check_settings(known[config.init], config)
         return known[config.init].build(config, seed, specaugment)
     removed = removal_reason(config.init, SAFE_WEIGHTS_NAME)
     if removed is not None:
         raise ModelError(f"{config.init} has no model: {removed}")
     opened = open_checkpoint(config, ", ".join(known))
-    return _family(opened, config.init).load(opened, config, seed, new_head=new_head, specaugment=specaugment)
+    family = _family(opened, config.init)
+    _check_settings(family, config)
+    return family.load(opened, config, seed, new_head=new_head, specaugment=specaugment)
 
 
 def load_trained(source: ModelConfig) -> Backbone:
@@ -81,10 +85,28 @@ def family_of(folder: Path) -> type[Backbone]:
     return _family(open_checkpoint(ModelConfig(init=str(folder), random_init=True), "a folder"), str(folder))
 
 
+# Fields of `ModelConfig` that mean nothing to most families.
+_PARTICULAR = frozenset(name for family in FAMILIES.values() for name in family.settings)
+
+
+def _check_settings(family: type[Backbone], config: ModelConfig) -> None:
+    for name in sorted(_PARTICULAR - family.settings):
+        value = getattr(config, name)
+        if value is not None:
+            raise ModelError(
+                f"model.{name} is {value!r}, which {config.init} ({family.family}) has no use for; leave it out"
+            )
+
+
 def _family(opened: OpenedCheckpoint, init: str) -> type[Backbone]:
     for family in FAMILIES.values():
         if family.claims(opened.architecture):
             return family
+    if type(opened.architecture) in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING:
+        raise ModelError(
+            f"'{init}' is a sequence-to-sequence model of type {opened.architecture.model_type}; of those only whisper "
+            "is known here: use a checkpoint of Whisper, CTC or a transducer"
+        )
     known = ", ".join(sorted(architecture.model_type for architecture in MODEL_FOR_CTC_MAPPING))
     raise ModelError(
         f"'{init}' is a model of type {opened.architecture.model_type}, which transformers has no CTC model for; it "

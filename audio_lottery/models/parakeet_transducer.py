@@ -16,6 +16,7 @@ from audio_lottery.config import ModelConfig
 from audio_lottery.models import pretrained
 from audio_lottery.models.base import Inputs
 from audio_lottery.models.conformer import Conformer, mask_batch_norms
+from audio_lottery.models.start import start_with
 from audio_lottery.models.transducer import TransducerBackbone
 from audio_lottery.models.vocabulary import make_tokenizer
 
@@ -47,7 +48,7 @@ class ParakeetTransducer(TransducerBackbone):
     def __init__(self, module: Any, processor: Any) -> None:
         super().__init__(module, processor)
         mask_batch_norms(module)
-        module.register_forward_pre_hook(_start_with_blank, with_kwargs=True)
+        start_with(module, [module.config.blank_token_id])
 
     @classmethod
     def claims(cls, architecture: PreTrainedConfig) -> bool:
@@ -92,13 +93,3 @@ class ParakeetTransducer(TransducerBackbone):
         """See `TransducerBackbone.encode`."""
         encoded: Tensor = self.module.get_audio_features(**inputs).pooler_output
         return encoded, self.frames(samples)
-
-
-def _start_with_blank(module: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A call with features alone, as benchmarks make it, predicts the first label instead of failing."""
-    if len(arguments) < 3 and options.get("decoder_input_ids") is None:
-        batch = len(arguments[0] if arguments else options["input_features"])
-        device = module.joint.head.weight.device
-        blank = torch.full((batch, 1), module.config.blank_token_id, device=device)
-        options = {**options, "decoder_input_ids": blank}
-    return arguments, options

@@ -41,12 +41,14 @@ class Task:
         auto: builds and loads them.
         mapping: configuration → class.
         settle: makes the configuration and the tokenizer agree on what the outputs mean.
+        processor: reads a checkpoint's processor; arguments and result as of `load_processor`.
     """
 
     name: str
     auto: Any
     mapping: Mapping[Any, Any]
     settle: Callable[..., None] = settle_outputs
+    processor: Callable[..., tuple[Any, bool]] = load_processor
 
 
 CTC = Task("CTC", AutoModelForCTC, MODEL_FOR_CTC_MAPPING)
@@ -108,7 +110,7 @@ def load(
             "first"
         )
     takes = task.mapping[type(architecture)].main_input_name
-    processor, own_tokenizer = load_processor(config, takes, is_ctc=is_ctc and not config.random_init)
+    processor, own_tokenizer = task.processor(config, takes, is_ctc=is_ctc and not config.random_init)
     task.settle(architecture, processor.tokenizer, init, is_ctc=is_ctc and own_tokenizer)
     if config.random_init:
         with reading(f"model '{init}' cannot be built: its config.json", "correct it, or model.overrides"):

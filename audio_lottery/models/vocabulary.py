@@ -2,7 +2,6 @@
 
 import logging
 import re
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassFieldValidationError
@@ -12,7 +11,7 @@ from audio_lottery.config import ModelConfig
 from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.errors import ModelError, reading
 from audio_lottery.models.characters import build_processor
-from audio_lottery.models.checkpoint import TOKENIZER_NAMES
+from audio_lottery.models.checkpoint import TOKENIZER_NAMES, find_beside
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +38,35 @@ def load_processor(config: ModelConfig, takes: str, *, is_ctc: bool) -> tuple[Wa
             nothing says what the outputs mean.
     """
     init = config.init
-    source = {"revision": config.revision, "trust_remote_code": False}
+    extractor = load_extractor(config, takes)
+    own = not config.reset_head and has_tokenizer(init, config.revision)
+    if own:
+        tokenizer = load_tokenizer(config)
+    elif is_ctc:
+        raise ModelError(
+            f"'{init}' is a CTC model without a tokenizer, so nothing says what its outputs mean; copy vocab.json and "
+            "tokenizer_config.json from where it was trained, or train a new output layer with --model.reset_head true"
+        )
+    else:
+        if not config.reset_head:
+            logger.info("%s brings no tokenizer: using model.characters", init)
+        tokenizer = make_tokenizer(config)
+    return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer), own
+
+
+def load_extractor(config: ModelConfig, takes: str) -> Any:
+    """The checkpoint's feature extractor.
+
+    Args:
+        config: which checkpoint.
+        takes: the name of the model's input.
+
+    Raises:
+        ModelError: it cannot be read, or is not for this model or another sample rate.
+    """
+    init = config.init
     with reading(f"model '{init}' cannot be loaded: its feature extractor"):
-        extractor = AutoFeatureExtractor.from_pretrained(init, **source)
+        extractor = AutoFeatureExtractor.from_pretrained(init, revision=config.revision, trust_remote_code=False)
     rate = getattr(extractor, "sampling_rate", None)
     if rate != SAMPLE_RATE:
         raise ModelError(
@@ -54,20 +79,17 @@ def load_processor(config: ModelConfig, takes: str, *, is_ctc: bool) -> tuple[Wa
             f"the {type(extractor).__name__} of '{init}' gives {gives}, but the model takes {takes}; get the "
             "preprocessor_config.json that belongs to the weights"
         )
-    own = not config.reset_head and _has_tokenizer(init, config.revision)
-    if own:
-        with reading(f"model '{init}' cannot be loaded: its tokenizer (vocab.json, tokenizer_config.json ...)"):
-            tokenizer = AutoTokenizer.from_pretrained(init, **source)
-    elif is_ctc:
-        raise ModelError(
-            f"'{init}' is a CTC model without a tokenizer, so nothing says what its outputs mean; copy vocab.json and "
-            "tokenizer_config.json from where it was trained, or train a new output layer with --model.reset_head true"
-        )
-    else:
-        if not config.reset_head:
-            logger.info("%s brings no tokenizer: using model.characters", init)
-        tokenizer = make_tokenizer(config)
-    return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer), own
+    return extractor
+
+
+def load_tokenizer(config: ModelConfig) -> Any:
+    """The checkpoint's tokenizer.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    with reading(f"model '{config.init}' cannot be loaded: its tokenizer (vocab.json, tokenizer_config.json ...)"):
+        return AutoTokenizer.from_pretrained(config.init, revision=config.revision, trust_remote_code=False)
 
 
 def make_tokenizer(config: ModelConfig) -> Any:
@@ -268,14 +290,9 @@ def _tokens(tokenizer: Any, init: str) -> dict[int, str]:
     return {index: token for token, index in tokenizer.get_vocab().items()} | tokens
 
 
-def _has_tokenizer(init: str, revision: str | None) -> bool:
+def has_tokenizer(init: str, revision: str | None) -> bool:
     """Whether there are files of a tokenizer; transformers makes one up for some architectures where there are not."""
-    folder = Path(init)
-    if folder.is_dir():
-        return any((folder / name).exists() for name in TOKENIZER_NAMES)
-    from audio_lottery.sparse.format.folder import find_file  # here: its package loads numba
-
-    return any(find_file(init, revision, name) is not None for name in TOKENIZER_NAMES)
+    return any(find_beside(init, revision, name) is not None for name in TOKENIZER_NAMES)
 
 
 def _range(outputs: int) -> str:

@@ -133,6 +133,6 @@ def _measure(chosen: Chosen, config: RunConfig, backbone: Backbone, sample: int,
             "model, audio or software has changed, so the recorded WER is not this model's; evaluate it again, or "
             "leave the check out with --sample 0, which the card will say"
         )
-    normalizer = config.data.normalizer
+    normalizer = config.wer_normalizer
     wer, old = (count_errors(transcripts.ids, transcripts.references, texts, normalizer).wer for texts in (now, before))
     return Remeasured(len(now), len(differing), wer, old, device, version)

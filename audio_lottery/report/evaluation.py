@@ -9,6 +9,7 @@ import torch
 
 from audio_lottery.evaluation.counts import count_errors
 from audio_lottery.evaluation.evaluate import SuiteOutcome
+from audio_lottery.evaluation.repetitions import LEAST, LONGEST
 from audio_lottery.evaluation.worst import worst
 from audio_lottery.lottery.provenance import software
 from audio_lottery.report.columns import format_columns, percent, percent_interval
@@ -26,6 +27,8 @@ _HEADER = [
     "S",
     "D",
     "I",
+    "loops",
+    "loop words",
     "words",
     "NIST WER %",
 ]
@@ -34,7 +37,7 @@ _HEADER = [
 def format_results(results: Mapping[str, Mapping[str, Any]]) -> str:
     """One line per suite as aligned text; the normaliser and what was not scored as usual stand below."""
     body = [_cells(name, result) for name, result in results.items()]
-    return "\n".join([format_columns(_HEADER, body, left=1), "", *_notes(results)])
+    return "\n".join([format_columns(_header(results), body, left=1), "", *_notes(results)])
 
 
 def write_evaluation(folder: Path, checkpoint: str, outcome: Mapping[str, SuiteOutcome], worst_count: int = 10) -> None:
@@ -60,6 +63,10 @@ def write_evaluation(folder: Path, checkpoint: str, outcome: Mapping[str, SuiteO
     )
 
 
+def _header(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [*_HEADER, *(f"{name} WER %" for name in next(iter(results.values()))["beside"])]
+
+
 def _cells(name: str, result: Mapping[str, Any]) -> list[str]:
     return [
         name,
@@ -71,8 +78,11 @@ def _cells(name: str, result: Mapping[str, Any]) -> list[str]:
         str(result["substitutions"]),
         str(result["deletions"]),
         str(result["insertions"]),
+        str(result["loops"]),
+        str(result["loop_words"]),
         str(result["reference_words"]),
         percent(result["nist"]["wer"]),
+        *(percent(rates["wer"]) for rates in result["beside"].values()),
     ]
 
 
@@ -91,12 +101,15 @@ def _notes(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _markdown(checkpoint: str, outcome: Mapping[str, SuiteOutcome], worst_count: int) -> str:
     results = {name: evaluation.result for name, evaluation in outcome.items()}
-    lines = [f"# {checkpoint}", "", _row(_HEADER), _row(["---"] + ["---:"] * (len(_HEADER) - 1))]
+    header = _header(results)
+    lines = [f"# {checkpoint}", "", _row(header), _row(["---"] + ["---:"] * (len(header) - 1))]
     lines += [_row(_cells(name, result)) for name, result in results.items()]
     lines += ["", *_notes(results), ""]
     lines += [
         "WER and CER in per cent. S, D, I: substitutions, deletions and insertions of the minimum-error alignment; "
-        "NIST WER is counted on the alignment with sclite's weights (substitution 4, deletion 3, insertion 3).",
+        "NIST WER is counted on the alignment with sclite's weights (substitution 4, deletion 3, insertion 3). "
+        f"Loops: 1 to {LONGEST} words that stand {LEAST} times in a row or more, and more often than in the reference; "
+        "loop words: what they have beyond it, most of them insertions.",
         "",
         f"{platform.machine()}, {torch.get_num_threads()} threads; versions are in evaluation.json.",
     ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audio_lottery.evaluation.compare import Comparison
+from audio_lottery.evaluation.repetitions import count_loops
 from audio_lottery.evaluation.wer import ErrorRates
 from audio_lottery.evaluation.worst import BadUtterance
 from audio_lottery.report.columns import format_columns, percent, percent_interval
@@ -53,7 +54,19 @@ def format_scores(
 
 
 def _rates(results: dict[str, ErrorRates]) -> str:
-    header = ["normalizer", "WER %", "over utterances", "over speakers", "CER %", "words", "hit", "sub", "del", "ins"]
+    header = [
+        "normalizer",
+        "WER %",
+        "over utterances",
+        "over speakers",
+        "CER %",
+        "words",
+        "hit",
+        "sub",
+        "del",
+        "ins",
+        "loops",
+    ]
     body = []
     for name, result in results.items():
         words = result.counts.words
@@ -66,6 +79,7 @@ def _rates(results: dict[str, ErrorRates]) -> str:
                 percent(result.counts.cer),
                 str(words.reference.sum()),
                 *(str(total) for total in words.totals().values()),
+                str(count_loops(zip(result.counts.references, result.counts.hypotheses, strict=True)).loops),
             ]
         )
     return format_columns(header, body, left=1)

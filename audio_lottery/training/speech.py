@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 from accelerate import Accelerator
+from datasets import Dataset
 
-from audio_lottery.config import TrainingConfig
+from audio_lottery.config import AugmentConfig, DataConfig, TrainingConfig
+from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.data.batching import (
     AudioTransform,
     Batch,
@@ -14,9 +16,24 @@ from audio_lottery.data.batching import (
     TrainingBatches,
     make_loader,
 )
-from audio_lottery.data.filters import TrainingData
+from audio_lottery.data.filters import TrainingData, prepare_training
 from audio_lottery.models.base import Backbone
 from audio_lottery.training.teacher import Teacher
+
+
+def filter_training(manifest: Dataset, backbone: Backbone, config: DataConfig, augment: AugmentConfig) -> TrainingData:
+    """What of a manifest a backbone can be trained on; see `prepare_training`.
+
+    Args:
+        manifest: the training rows.
+        backbone: what can be written, and over which audio.
+        config: limits and policies.
+        augment: whose speeds make utterances shorter and longer.
+    """
+    longest = None if backbone.longest is None else backbone.longest / SAMPLE_RATE * min(augment.speeds)
+    return prepare_training(
+        manifest, backbone.vocabulary, backbone.can_align, config, fastest=max(augment.speeds), longest=longest
+    )
 
 
 class TrainingSpeech:
@@ -53,12 +70,15 @@ class TrainingSpeech:
         self._dataset = SpeechDataset(data.manifest, data.encode, augment, None if teacher is None else teacher.clean)
         self._collator = Collator(backbone.features, masking, seed, features)
         self._num_workers = num_workers
+        durations = np.asarray(data.manifest["duration"]) / min(config.augment.speeds)
+        padded = backbone.padded(durations)
         self._batches = TrainingBatches(
-            np.asarray(data.manifest["duration"]) / min(config.augment.speeds),
+            durations,
             config.max_batch_seconds,
             seed,
             accelerator.process_index,
             accelerator.num_processes,
+            None if padded is durations else padded,
         )
         self.micro_steps_per_epoch = len(self._batches.epoch(0))
 

@@ -168,7 +168,7 @@ class Recogniser:
                 yield inputs
 
         autocast = "bf16" if self.precision == "bfloat16" and not self.accelerated else "no"
-        computed = emissions(self.backbone, parts(), self.backbone.module.device, autocast)
+        computed = emissions(self.backbone, parts(), self.backbone.module.device, autocast, self.decoder.beam)
         # one thread of torch: the others compute, and steps of a search are too short to be shared
         pool = ThreadPoolExecutor(1, "decode", initializer=torch.set_num_threads, initargs=(1,))
         with closing(batches), closing(computed), pool:

@@ -51,6 +51,9 @@ def test_padding_is_small_because_batches_hold_like_durations():
 def test_an_utterance_longer_than_the_budget_is_refused_in_training():
     with pytest.raises(ConfigError, match=r"an utterance of 12\.0 s and max_batch_seconds is 10"):
         TrainingBatches([1.0, 12.0], 10, seed=0)
+    with pytest.raises(ConfigError, match=r"an utterance of 18\.0 s as the model pads it and max_batch_seconds is 10"):
+        TrainingBatches([1.0, 2.0], 10, seed=0, padded=np.array([18.0, 18.0]))
+    assert all(len(batch) == 1 for batch in TrainingBatches([1.0, 2.0], 20, 0, padded=np.array([18.0, 18.0])).epoch(0))
 
 
 def test_pack_keeps_an_overlong_utterance_alone():

@@ -35,7 +35,7 @@ def test_reasons_are_counted():
         "shorter than 0.1 s": 1,
         "longer than 20 s": 1,
         "characters outside the vocabulary": 1,
-        "more labels than frames": 1,
+        "more labels than fit": 1,
     }
 
 
@@ -49,7 +49,7 @@ def test_repeated_labels_need_a_blank_between_them(seconds, kept):
 @pytest.mark.parametrize("seconds", [0.005, 1 / 16_000])
 def test_what_is_too_short_for_a_frame_is_dropped_and_counted(seconds):
     data = prepare_training(manifest(("a", seconds), ("a", 1.0)), VOCABULARY, can_align, DataConfig(min_seconds=0))
-    assert (len(data.manifest), data.dropped) == (1, {"more labels than frames": 1})
+    assert (len(data.manifest), data.dropped) == (1, {"more labels than fit": 1})
 
 
 def test_the_default_policy_lists_unknown_characters():

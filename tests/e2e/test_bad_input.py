@@ -91,7 +91,7 @@ def test_out_of_vocabulary_drop_counts_them(tmp_path, corpus, here):
     assert metrics["training"]["dropped"] == {
         "characters outside the vocabulary": 1,
         "empty transcript": 1,
-        "more labels than frames": 1,
+        "more labels than fit": 1,
     }
     assert metrics["training"]["utterances"] == 5
     assert metrics["test"]["clean"]["utterances"] == 3, "test is never filtered"

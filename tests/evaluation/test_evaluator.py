@@ -7,16 +7,18 @@ import pytest
 import torch
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertForCTC, Wav2Vec2Processor
 
-from audio_lottery.config import CorpusConfig, EvaluationConfig, ModelConfig, SuiteConfig
+from audio_lottery.config import CorpusConfig, DataConfig, EvaluationConfig, ModelConfig, RunConfig, SuiteConfig
 from audio_lottery.data.corpora.load import load_manifest
-from audio_lottery.errors import AudioError, ModelError
-from audio_lottery.evaluation.evaluator import Evaluator
-from audio_lottery.evaluation.forward import read_ahead
-from audio_lottery.evaluation.transcripts import best_texts, join
+from audio_lottery.errors import AudioError, ConfigError, ModelError
+from audio_lottery.evaluation.decoding import Hypothesis
+from audio_lottery.evaluation.evaluator import Evaluator, make_evaluator
+from audio_lottery.evaluation.forward import evaluation_batches, read_ahead
+from audio_lottery.evaluation.transcripts import Transcripts, best_texts, join
 from audio_lottery.models.characters import build_processor
 from audio_lottery.models.conformer import Conformer
 from audio_lottery.models.load import load_backbone, load_folder
 from audio_lottery.processes import make_accelerator
+from audio_lottery.report.evaluation import format_results
 from tests.conftest import TINY_MODEL
 
 # a model with random weights says something only where its output layer is not too shy
@@ -112,6 +114,29 @@ def test_a_set_in_windows_measures_as_the_whole(test_set, tmp_path):
     whole, _ = judge.run(backbone, test_set, suite)
     windows = [judge.transcribe(backbone, test_set.select(rows), suite) for rows in (range(3), range(3, 8))]
     assert judge.measure(join(windows), suite) == whole | {"audio_seconds": pytest.approx(whole["audio_seconds"])}
+
+
+def test_wer_by_other_normalisers_stands_beside(tmp_path):
+    texts = Transcripts(["a"], ["It's 9 O'clock."], [[Hypothesis("it is nine o'clock", 0, 0, 0)]], [""], ["c"], 1.0)
+    data = DataConfig(root=str(tmp_path), normalizer="none")
+    config = RunConfig(data=data, evaluation=EvaluationConfig(normalizer="basic", beside=("librispeech",), bootstrap=0))
+    result = make_evaluator(config, make_accelerator("no", None)).measure(texts, SuiteConfig("clean"))
+    assert (result["normalizer"], config.wer_normalizer, result["wer"]) == ("basic", "basic", 1.0)
+    assert result["beside"] == {"librispeech": {"wer": 4 / 3, "cer": pytest.approx(7 / 15)}}
+    header, _, row, *_ = format_results({"clean": result}).splitlines()
+    assert header.endswith("librispeech WER %")
+    assert row.endswith("133.33")
+    assert (result["loops"], result["loop_words"]) == (0, 0)
+    config.evaluation.beside = ("librispech",)
+    with pytest.raises(ConfigError, match="unknown normalizer 'librispech'"):
+        make_evaluator(config, make_accelerator("no", None))
+
+
+def test_a_batch_is_counted_as_the_model_pads_it():
+    durations = [3.0, 1.0, 2.0, 7.0]
+    padded = np.array([5.0, 5.0, 5.0, 10.0])
+    assert evaluation_batches(durations, 10.0, True, padded) == [[3], [0, 2], [1]]
+    assert evaluation_batches(durations, 10.0, True) == [[3], [0, 2, 1]]
 
 
 def test_an_utterance_that_is_too_long_is_named(test_set, tmp_path):

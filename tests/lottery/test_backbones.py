@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCTC, AutoModelForRNNT, AutoModelForTDT
+from transformers import AutoModelForCTC, AutoModelForRNNT, AutoModelForSpeechSeq2Seq, AutoModelForTDT
 
-from audio_lottery.config import DecoderConfig, ModelConfig, PruningConfig
+from audio_lottery.config import DecoderConfig, ModelConfig, PruningConfig, SearchConfig
 from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.evaluate import evaluate_model
 from audio_lottery.lottery.search import search
@@ -52,6 +52,21 @@ TINY = {
             },
         },
     ),
+    "whisper": ModelConfig(
+        init="whisper-mini",
+        overrides={
+            "d_model": 16,
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 24,
+            "decoder_ffn_dim": 24,
+            "num_mel_bins": 16,
+            "max_source_positions": 125,
+            "max_target_positions": 16,
+        },
+    ),
 }
 # One of each way to make a mask, to hold it and to start a round; all patterns that fit the layers.
 SEARCHED: dict[str, PruningConfig] = {
@@ -71,14 +86,19 @@ SEARCHED: dict[str, PruningConfig] = {
     )
 } | {"omp, 16x1": PruningConfig(method="omp", pattern="block:16x1", targets=HALVES)}
 RESUMED = ["imp", "imp, late rewinding", "imp, movement", "gmp", "parp"]
-# What a transducer does in a way of its own: loss, gradients, activations and patterns of its LSTMs.
-TRANSDUCERS = {
+# What models that write by themselves do in a way of their own: loss, gradients, activations, patterns of LSTMs.
+WRITERS = {
     "transducer": (["imp", "imp, taylor", "imp, wanda, uniform", "imp, blocks 1x4", "gmp"], ["imp", "gmp"]),
     "parakeet_transducer": (["imp", "gmp"], ["imp"]),
+    "whisper": (["imp", "imp, wanda, uniform", "gmp"], ["imp"]),
 }
-CELLS = [(family, name) for family in TINY for name in TRANSDUCERS.get(family, (SEARCHED, RESUMED))[0]]
-RESUMED_CELLS = [(family, name) for family in TINY for name in TRANSDUCERS.get(family, (SEARCHED, RESUMED))[1]]
-AUTO = {"transducer": AutoModelForRNNT, "parakeet_transducer": AutoModelForTDT}
+CELLS = [(family, name) for family in TINY for name in WRITERS.get(family, (SEARCHED, RESUMED))[0]]
+RESUMED_CELLS = [(family, name) for family in TINY for name in WRITERS.get(family, (SEARCHED, RESUMED))[1]]
+AUTO = {
+    "transducer": AutoModelForRNNT,
+    "parakeet_transducer": AutoModelForTDT,
+    "whisper": AutoModelForSpeechSeq2Seq,
+}
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +172,18 @@ def test_a_round_loads_with_transformers(runs, family):
         assert torch.equal(plain(**inputs).logits, ours.module.eval()(**inputs).logits)
 
 
+def test_a_ticket_is_transferred_into_another_window(runs, tiny_corpus, tmp_path):
+    run = runs("whisper", "imp")
+    model = ModelConfig(init=str(run / "round_00"), window=2.4)
+    ticket = PruningConfig(ticket=str(run))
+    search(settings(tiny_corpus, tmp_path / "run", ticket, model=model, search=SearchConfig(rounds=1)))
+    assert mask(tmp_path / "run", 1) == mask(run, 1)
+    config = read_json(tmp_path / "run" / "round_01" / "config.json")
+    assert (config["window_seconds"], config["max_source_positions"]) == (2.4, 125)
+
+
 @pytest.mark.parametrize("family", AUTO)
-def test_a_transducer_is_packed_chosen_and_evaluated(runs, family, tiny_corpus, tmp_path):
+def test_a_model_that_writes_by_itself_is_packed_chosen_and_evaluated(runs, family, tiny_corpus, tmp_path):
     run = runs(family, "imp")
     assert select([run]).to_dict()
     trained = load_folder(run / "round_02")
@@ -167,7 +197,7 @@ def test_a_transducer_is_packed_chosen_and_evaluated(runs, family, tiny_corpus, 
     measured = read_json(run / "round_02" / "metrics.json")["test"]["clean"]
     assert outcome.result["wer"] == measured["wer"]
     config.evaluation.decoder = DecoderConfig(kind="beam", beam_size=2)
-    if family == "transducer":
+    if family != "parakeet_transducer":
         [outcome] = evaluate_model(str(tmp_path / "packed"), config).values()
         assert outcome.result["decoder"] == "beam(beam_size=2)"
     config.evaluation.decoder.lm = "lm.arpa"

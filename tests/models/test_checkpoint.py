@@ -161,9 +161,9 @@ CONFIGS = {
         "or its config.json, cannot be read (KeyError: 'no')",
     ),
     "other front end": (update("config.json", conv_kernel=[3]), "config.json cannot be read (...convolutional layers"),
-    "Whisper": (
-        update("config.json", model_type="whisper"),
-        "is a model of type whisper, which transformers has no CTC",
+    "a classifier": (
+        update("config.json", model_type="audio-spectrogram-transformer"),
+        "is a model of type audio-spectrogram-transformer, which transformers has no CTC",
     ),
     "unheard of": (
         update("config.json", model_type="zipf"),

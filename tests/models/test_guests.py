@@ -64,7 +64,7 @@ def test_the_loss_of_a_batch_is_that_of_its_utterances(family):
     assert together.tolist() == pytest.approx(alone, rel=1e-5)
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", sorted(TINY.keys() - {"whisper"}))  # which pads everything alike
 def test_more_padding_changes_no_training_step(family):
     backbone = load_backbone(TINY[family], seed=1)
     backbone.module.train()

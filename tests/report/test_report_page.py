@@ -12,7 +12,7 @@ from audio_lottery.errors import ConfigError, RunError, StorageError
 from audio_lottery.report.page import ExtraTable, read_group, write_page
 from audio_lottery.report.page.audio import encode
 from audio_lottery.report.page.numbers import rate
-from audio_lottery.report.page.tables import heat_map
+from audio_lottery.report.page.tables import heat_map, rounds
 from audio_lottery.report.page.transcripts import transcripts
 from audio_lottery.storage import write_json
 from tests.report.synthetic_run import make_run
@@ -145,6 +145,13 @@ def test_audio_that_is_gone_is_named_without_its_place(seeds):
     assert not address
     assert "audio left out" in note
     assert "secret" not in note
+
+
+def test_loops_are_told_where_there_are_some(seeds):
+    group = read_group("run", seeds[:1])
+    assert "Loops" not in rounds(group).note
+    group.first.rounds[2]["test"]["clean"]["loops"] = 7
+    assert rounds(group).note.endswith(" Loops of repeated words on clean: 7 in round 2; none in the others.")
 
 
 def test_the_heat_map_is_dense_first_and_sparsest_last(seeds):

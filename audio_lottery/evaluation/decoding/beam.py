@@ -158,6 +158,11 @@ class BeamDecoder:
         """See `Decoder`."""
         return self.search.name
 
+    @property
+    def beam(self) -> int:
+        """CTC outputs do not depend on it."""
+        return 1
+
     def __call__(self, emission: Emission) -> list[list[Hypothesis]]:
         """Arguments and result as in `Decoder`.
 

@@ -13,10 +13,12 @@ class GreedyDecoder:
     Attributes:
         backbone: how its emissions are read.
         name: see `Decoder`.
+        beam: see `Decoder`.
     """
 
     backbone: Backbone
     name: str = "greedy"
+    beam: int = 1
 
     def __call__(self, emission: Emission) -> list[list[Hypothesis]]:
         """One hypothesis per utterance."""

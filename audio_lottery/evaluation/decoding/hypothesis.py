@@ -13,10 +13,14 @@ class Decoder(Protocol):
 
     Attributes:
         name: goes into ``metrics.json``: the method and every setting that its output depends on.
+        beam: hypotheses that the backbone follows where it writes by itself (`Backbone.emit`).
     """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def beam(self) -> int: ...
 
     def __call__(self, emission: Emission) -> list[list[Hypothesis]]:
         """Decode a batch.

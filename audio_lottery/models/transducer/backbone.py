@@ -126,7 +126,7 @@ class TransducerBackbone(Backbone):
     def _cells(self) -> int:
         return int(getattr(self.module.config, "joint_cells", JOINT_CELLS))
 
-    def emit(self, inputs: Inputs, samples: Tensor) -> Emission:
+    def emit(self, inputs: Inputs, samples: Tensor, beam: int = 1) -> Emission:
         """Encoder frames, in float32 on the CPU."""
         encoded, frames = self.encode(inputs, samples)
         return Emission(encoded.float().cpu(), frames.tolist())

@@ -72,8 +72,16 @@ def rounds(group: RunGroup) -> Table:
             f" Winning: on dev, no interval of the difference to the dense model lies above 0 and the difference is "
             f"below {100 * group.selection.margin:g} points; best: lowest dev WER; extreme: sparsest winning ticket."
         )
+    note += _loops(group)
     strong = {place for place, number in enumerate(group.numbers) if {"best", "extreme"} & set(group.marks(number))}
     return Table(header, body, 2, frozenset(strong), note)
+
+
+def _loops(group: RunGroup) -> str:
+    """How often hypotheses of the clean test set repeat themselves; nothing where none does."""
+    found = {number: group.first.rounds[number]["test"].get("clean", {}) for number in group.numbers}
+    counts = [f"{result['loops']} in round {number}" for number, result in found.items() if result.get("loops")]
+    return f" Loops of repeated words on clean: {', '.join(counts)}; none in the others." if counts else ""
 
 
 def suites(groups: Sequence[RunGroup]) -> Table:

@@ -13,7 +13,15 @@ import transformers
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from torch import Tensor
-from transformers import MODEL_FOR_CTC_MAPPING, MODEL_FOR_RNNT_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CTC_MAPPING,
+    MODEL_FOR_RNNT_MAPPING,
+    AutoConfig,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from audio_lottery.errors import ModelError, reading
 from audio_lottery.sparse.format import container
@@ -95,7 +103,8 @@ class SavedFile:
 
 
 def save(model: PreTrainedModel, folder: Path | str, *, values: str = "fp32", processor: Any = None) -> SavedFile:
-    """Write ``model`` as a folder that `load` reads: the sparse file, config.json, and the processor's files.
+    """Write ``model`` as a folder that `load` reads: the sparse file, config.json, the settings of a model that
+    generates, and the processor's files.
 
     Args:
         model: any transformers model; zeros in its weights are what the file saves.
@@ -126,6 +135,8 @@ def save(model: PreTrainedModel, folder: Path | str, *, values: str = "fp32", pr
     config.dtype = str(model.dtype).removeprefix("torch.")
     with sealed_folder(target) as temporary:
         config.save_pretrained(temporary)
+        if model.can_generate():
+            model.generation_config.save_pretrained(temporary)  # what is never written, and in which language
         if processor is not None:
             processor.save_pretrained(temporary)
         write_bytes(temporary / FILE, packed.data)
@@ -165,6 +176,11 @@ def load(source: Path | str, *, revision: str | None = None) -> PreTrainedModel:
             ignore_mismatched_sizes=True,  # they are told below, all of them
         )
     check_loaded(model, state, report, str(file))
+    if model.can_generate():
+        generation = find_file(source, revision, GENERATION_CONFIG_NAME)
+        if generation is not None:
+            with reading(str(generation)):
+                model.generation_config = GenerationConfig.from_pretrained(generation.parent)
     return model
 
 
