@@ -80,8 +80,10 @@ class Teacher:
             total = total + settings.weight * divergence(said, told, settings.temperature)
         if settings.hidden_weight > 0:
             frames = student.frames(samples)
+            heard_samples = torch.from_numpy(student.padded(samples.numpy() / SAMPLE_RATE) * SAMPLE_RATE)
+            most = int(student.frames(heard_samples.round().long()).max())  # padding of its own included
             names = self._layers(student.module)
-            errors = [_squared_error(name, here.get(name), there.get(name), said, frames) for name in names]
+            errors = [_squared_error(name, here.get(name), there.get(name), said, (frames, most)) for name in names]
             total = total + settings.hidden_weight * torch.stack(errors).mean(0)
         return total
 
@@ -176,8 +178,14 @@ def _put_out(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tens
             handle.remove()
 
 
-def _squared_error(name: str, here: Any, there: Any, said: Predictions, frames: Tensor) -> Tensor:
-    """Mean over the channels of the squared difference, summed over the positions of each utterance, [batch]."""
+def _squared_error(name: str, here: Any, there: Any, said: Predictions, room: tuple[Tensor, int]) -> Tensor:
+    """Mean over the channels of the squared difference, summed over the positions of each utterance, [batch].
+
+    Args:
+        name: of the layer; here, there: what it puts out in student and teacher; said: by the student.
+        room: [batch] frames of each utterance, and the most that the model makes of one with its padding.
+    """
+    frames, most = room
     shapes = [_shape(one) for one in (here, there)]
     if shapes[0] != shapes[1] or not isinstance(here, Tensor) or here.ndim != 3:
         raise ConfigError(
@@ -187,7 +195,7 @@ def _squared_error(name: str, here: Any, there: Any, said: Predictions, frames: 
     positions, longest = here.shape[1], int(frames.max())
     if positions == said.logits.shape[1]:
         counts = said.points
-    elif longest <= positions <= longest + _FILLERS:
+    elif longest <= positions <= most + _FILLERS:
         counts = frames
     else:
         raise ConfigError(

@@ -29,6 +29,7 @@ LAYERS = {
     "cnn_lstm": r".*lstms?\.0",
     "transducer": "encoder.layers.1",
     "parakeet_transducer": "encoder.layers.0",
+    "whisper": r"model\.encoder\.layers\.0",
 }
 LABELS = [torch.tensor([5, 6, 6, 7]), torch.tensor([8])]
 

@@ -24,13 +24,13 @@ from audio_lottery.config import ModelConfig, SpecAugmentConfig
 from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.errors import ModelError
 from audio_lottery.models import pretrained
-from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs, Masking
+from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs, Masking, Predictions
 from audio_lottery.models.checkpoint import OpenedCheckpoint
 from audio_lottery.models.specaugment import feature_masking
 from audio_lottery.models.start import start_with
 from audio_lottery.models.whisper.checkpoint import WHISPER, check_architecture, new_generation
 from audio_lottery.models.whisper.features import MARGIN, OWNERS, POSITION, ROUNDING, WindowFeatures, WindowMasking
-from audio_lottery.models.whisper.loss import log_likelihood
+from audio_lottery.models.whisper.loss import label_states, log_likelihood, state_likelihood
 from audio_lottery.models.whisper.prompt import make_prompt, read_generation, settle_generation
 from audio_lottery.models.whisper.tokenizer import WhisperVocabulary, byte_tokenizer
 
@@ -75,6 +75,7 @@ class Whisper(Backbone):
         },
     }
     heads = (r"^proj_out\.",)
+    predicts = "labels"
     settings = frozenset({"window", "language"})
 
     def __init__(self, module: Any, processor: Any, window: float | None = None) -> None:
@@ -187,6 +188,18 @@ class Whisper(Backbone):
         self._check(samples, [len(one) for one in labels])
         encoded = self.module.model.encoder(inputs["input_features"]).last_hidden_state
         return -log_likelihood(self.module, encoded, labels, self._prompt)
+
+    def predict(
+        self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor], teacher: Predictions | None = None
+    ) -> Predictions:
+        """See `Backbone.predict`: the outputs before every label and before the end; raises as `loss`."""
+        self._check(samples, [len(one) for one in labels])
+        encoded = self.module.model.encoder(inputs["input_features"]).last_hidden_state
+        states = label_states(self.module, encoded, labels, self._prompt)
+        logits = self.module.proj_out(states).float()
+        points = torch.tensor([len(one) + 1 for one in labels])
+        losses = None if teacher is None else -state_likelihood(self.module, states, labels, self._prompt.end)
+        return Predictions(logits, points, losses)
 
     def _check(self, samples: Tensor, counts: Sequence[int]) -> None:
         room = self._room

@@ -32,21 +32,40 @@ def log_likelihood(
     Returns:
         [texts], float32.
     """
-    start, end = torch.tensor(prompt.tokens), torch.tensor([prompt.end])
+    return state_likelihood(module, label_states(module, encoded, labels, prompt), labels, prompt.end, ended)
+
+
+def state_likelihood(
+    module: Any, states: Tensor, labels: Sequence[Tensor], end_token: int, ended: Sequence[bool] | None = None
+) -> Tensor:
+    """`log_likelihood` of what `label_states` gave."""
+    end = torch.tensor([end_token])
     ends = [True] * len(labels) if ended is None else ended
+    counts = torch.tensor([len(one) + last for one, last in zip(labels, ends, strict=True)])
+    counted = torch.arange(states.shape[1]) < counts[:, None]
+    targets = torch.cat([torch.cat([one, end])[:count] for one, count in zip(labels, counts.tolist(), strict=True)])
+    targets = targets.to(states.device)
+    parts = zip(states[counted.to(states.device)].split(_AT_ONCE), targets.split(_AT_ONCE), strict=True)
+    losses = [F.cross_entropy(module.proj_out(part).float(), target, reduction="none") for part, target in parts]
+    return -torch.stack([part.sum() for part in torch.cat(losses).split(counts.tolist())])
+
+
+def label_states(module: Any, encoded: Tensor, labels: Sequence[Tensor], prompt: Prompt) -> Tensor:
+    """What the decoder says before every label and before the end, [texts, longest + 1, size].
+
+    Args:
+        module: of transformers.
+        encoded: [texts, positions, size], what the encoder made of the audio of each text.
+        labels: one 1-D tensor of token ids a text, without prompt and end, on the CPU.
+        prompt: see `Prompt`.
+    """
+    start = torch.tensor(prompt.tokens)
     width = max(len(one) for one in labels)
     inputs = torch.full((len(labels), len(start) + width), prompt.end)
     for row, one in zip(inputs, labels, strict=True):
         row[: len(start) + len(one)] = torch.cat([start, one])
-    device = encoded.device
     # Padding stands behind the text, where the decoder does not look: no mask. The prompt predicts nothing that counts.
-    states = module.model.decoder(
-        input_ids=inputs.to(device), encoder_hidden_states=encoded, use_cache=False
-    ).last_hidden_state[:, len(start) - 1 :]
-    counts = torch.tensor([len(one) + last for one, last in zip(labels, ends, strict=True)])
-    counted = torch.arange(width + 1) < counts[:, None]
-    targets = torch.cat([torch.cat([one, end])[:count] for one, count in zip(labels, counts.tolist(), strict=True)])
-    targets = targets.to(device)
-    parts = zip(states[counted.to(device)].split(_AT_ONCE), targets.split(_AT_ONCE), strict=True)
-    losses = [F.cross_entropy(module.proj_out(part).float(), target, reduction="none") for part, target in parts]
-    return -torch.stack([part.sum() for part in torch.cat(losses).split(counts.tolist())])
+    states: Tensor = module.model.decoder(
+        input_ids=inputs.to(encoded.device), encoder_hidden_states=encoded, use_cache=False
+    ).last_hidden_state
+    return states[:, len(start) - 1 :]
