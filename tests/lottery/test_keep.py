@@ -10,7 +10,6 @@ import pytest
 
 from audio_lottery import storage
 from audio_lottery.commands.compress import main as compress
-from audio_lottery.commands.select import format_selection
 from audio_lottery.config import ModelConfig, PruningConfig, RunConfig, SearchConfig, TrainingConfig
 from audio_lottery.errors import ModelError, RunError
 from audio_lottery.lottery.keep import best_round, files_kept, remove_models
@@ -19,6 +18,7 @@ from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.lottery.search import search
 from audio_lottery.lottery.select import select
 from audio_lottery.models.load import load_folder
+from audio_lottery.report.selection import format_selection
 from audio_lottery.storage import read_json, remove_sealed, sealed_folder, verify_sealed, write_bytes
 from tests.lottery.test_methods import settings
 

@@ -51,7 +51,7 @@ class Reader(CtcBackbone):
     def features(self):
         return lambda audio: {"x": nn.utils.rnn.pad_sequence([torch.from_numpy(one) for one in audio], True)}
 
-    def emit(self, inputs, samples):
+    def emit(self, inputs, samples, beam=1):
         frames = samples // STEP
         labels = (inputs["x"][:, STEP // 2 :: STEP][:, : frames.max()] * 100).round().long() - 10
         return Emission(10.0 * nn.functional.one_hot(labels.clamp(min=0), 30).float(), frames.tolist())
