@@ -18,6 +18,7 @@ from audio_lottery.pruning.patterns import PATTERNS, PatternKind, parse_pattern
 from audio_lottery.pruning.prune import prune
 from audio_lottery.pruning.scope import Scope, find_scope
 from audio_lottery.pruning.scores import SCORES, Score, ScoreInputs, ScoreKind
+from audio_lottery.pruning.second_order import Reconstruction, reconstruct
 from audio_lottery.pruning.selection import exact_count, keep_largest
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "MovementAccumulator",
     "Pattern",
     "PatternKind",
+    "Reconstruction",
     "Rule",
     "Scope",
     "Score",
@@ -50,6 +52,7 @@ __all__ = [
     "prune",
     "random_like",
     "random_uniform",
+    "reconstruct",
     "shuffled",
 ]
 

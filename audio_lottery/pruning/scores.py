@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from audio_lottery.errors import MaskError
+from audio_lottery.pruning.grams import inverse_diagonals
 from audio_lottery.pruning.mask import Mask
 from audio_lottery.pruning.pattern import as_matrix
 
@@ -27,12 +28,15 @@ class ScoreInputs:
             flatten the parameter: [in] for a linear layer, [in/groups·kernel] for a convolution.
         saliency: parameter → |w · ∂L/∂w| accumulated over a calibration set, of the parameter's shape.
         movement: parameter → -Σ lr · w · ∂L/∂w accumulated over training, signed, of the parameter's shape.
+        grams: parameter → Σ x xᵀ over its inputs x on a calibration set, [in, in], of grouped convolutions
+            [groups, in, in], inputs in the order of ``activations``.
         seed: of the random score.
     """
 
     activations: Mapping[str, Tensor] | None = None
     saliency: Mapping[str, Tensor] | None = None
     movement: Mapping[str, Tensor] | None = None
+    grams: Mapping[str, Tensor] | None = None
     seed: int = 0
 
 
@@ -128,6 +132,29 @@ def wanda(
     return scores
 
 
+def obs(
+    weights: Mapping[str, Tensor], among: Mask | None = None, score_inputs: ScoreInputs | None = None
+) -> dict[str, Tensor]:
+    """w² / [H⁻¹]_jj: how much the layer's output changes at least when the weight goes and the others of its row move.
+
+    H = Σ x xᵀ over the layer's inputs, damped (Hassibi & Stork 1992, "Optimal Brain Surgeon"; layer by layer and with
+    one H for all rows, as in Frantar & Alistarh 2023, arXiv:2301.00774). Weights of inputs that are always zero score
+    0. `audio_lottery.pruning.reconstruct` then moves the others.
+
+    Raises:
+        MaskError: ``score_inputs.grams`` is absent or does not fit, or a number is NaN or infinite.
+    """
+    found = _score_inputs("obs", "grams", "the products of pairs of every layer's inputs", weights, score_inputs)
+    scores = {}
+    for name, weight in weights.items():
+        matrix = as_matrix(_weight(name, weight))
+        inverse = inverse_diagonals(name, found[name], matrix.shape)  # [groups, in]
+        by_row = inverse.repeat_interleave(matrix.shape[0] // len(inverse), 0)
+        dead = torch.isinf(by_row)
+        scores[name] = torch.where(dead, 0.0, matrix.square() / by_row).reshape(weight.shape)
+    return scores
+
+
 def movement(
     weights: Mapping[str, Tensor], among: Mask | None = None, score_inputs: ScoreInputs | None = None
 ) -> dict[str, Tensor]:
@@ -157,7 +184,7 @@ class ScoreKind:
     """
 
     function: Score
-    needs: Literal["weights", "activations", "saliency", "movement"] = "weights"
+    needs: Literal["weights", "activations", "saliency", "movement", "grams"] = "weights"
     tensor_by_tensor: bool = True
     is_magnitude: bool = False
     within_rows: bool = False
@@ -170,6 +197,7 @@ SCORES: dict[str, ScoreKind] = {
     "taylor": ScoreKind(taylor, needs="saliency"),
     "wanda": ScoreKind(wanda, needs="activations", within_rows=True),
     "movement": ScoreKind(movement, needs="movement"),
+    "obs": ScoreKind(obs, needs="grams"),
 }
 """Name → score. A new one is a line here, or a function that is given to `prune`."""
 
