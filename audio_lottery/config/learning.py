@@ -182,7 +182,7 @@ class PruningConfig:
     Args:
         method: imp (train, prune, rewind, again), omp (one shot from the trained dense model), mpi (one shot from θ),
             gmp (gradually while training), parp or parp_p (pruned weights go on training and are pruned again).
-        score: what makes a weight important: magnitude, lamp, random, taylor, wanda or movement.
+        score: what makes a weight important: magnitude, lamp, random, taylor, wanda, movement or obs.
         pattern: unstructured, block:RxC, nm:N:M, rows, columns or channels.
         allocation: how the density is shared between layers: global, uniform, uniform_plus or erk.
         rules: layers that differ.
@@ -193,7 +193,8 @@ class PruningConfig:
         exclude: regular expressions of parameter names that stay dense; none: the output layer of the family.
         rewind: where survivors go on from: theta (their values in θ), step (those after rewind_step steps of round 0),
             random (a fresh draw of the initialisation), permuted (the values of θ, shuffled within each tensor), lr
-            (their trained values, with the schedule started again) or none (their trained values, at a small constant
+            (their trained values, with the schedule started again), reconstruct (as lr, but moved so that every layer's
+            outputs on calibration speech stay close to those before) or none (their trained values, at a small constant
             learning rate).
         rewind_step: optimiser step of rewind step.
         finetune_lr: learning rate of rewind none, as a share of training.learning_rate.
@@ -207,11 +208,11 @@ class PruningConfig:
         control: none, or, with ticket: random_layers (random masks with the ticket's layer densities), random_uniform
             (random masks with its total), shuffled (each layer's mask shuffled). Without: dense (no pruning; round k
             trains as long as rounds 0 to k together).
-        calibration: training utterances that taylor and wanda look at.
+        calibration: training utterances that taylor, wanda, obs and reconstruct look at.
     """
 
     method: Literal["imp", "omp", "mpi", "gmp", "parp", "parp_p"] = "imp"
-    score: Literal["magnitude", "lamp", "random", "taylor", "wanda", "movement"] = "magnitude"
+    score: Literal["magnitude", "lamp", "random", "taylor", "wanda", "movement", "obs"] = "magnitude"
     pattern: str = "unstructured"
     allocation: Literal["global", "uniform", "uniform_plus", "erk"] = "global"
     rules: tuple[RuleConfig, ...] = ()
@@ -219,7 +220,7 @@ class PruningConfig:
     targets: tuple[float, ...] = ()
     include: list[str] = field(default_factory=lambda: [".*"])
     exclude: list[str] | None = None
-    rewind: Literal["theta", "step", "random", "permuted", "lr", "none"] = "theta"
+    rewind: Literal["theta", "step", "random", "permuted", "lr", "reconstruct", "none"] = "theta"
     rewind_step: int | None = None
     finetune_lr: float = 0.1
     every: int = 20

@@ -43,6 +43,7 @@ class Rewind:
     step: int | None = None
 
     needs_step: ClassVar[bool] = False
+    reconstructs: ClassVar[bool] = False
 
     def start(self, number: int, mask: Mask, trained: Path) -> Backbone:
         """The backbone that round ``number`` starts to train, pruned weights at zero.
@@ -132,6 +133,16 @@ class LearningRateRewind(Rewind):
 
 
 @dataclass(frozen=True)
+class Reconstruct(LearningRateRewind):
+    """As to the schedule; survivors start where they make up for what was pruned, layer by layer.
+
+    Source: Frantar & Alistarh 2023, arXiv:2301.00774; see `audio_lottery.pruning.reconstruct`.
+    """
+
+    reconstructs = True
+
+
+@dataclass(frozen=True)
 class FineTune(LearningRateRewind):
     """To nothing: survivors keep their trained values and train on at a small constant learning rate."""
 
@@ -149,6 +160,7 @@ REWINDS: dict[str, type[Rewind]] = {
     "random": RandomRewind,
     "permuted": PermutedRewind,
     "lr": LearningRateRewind,
+    "reconstruct": Reconstruct,
     "none": FineTune,
 }
 """``pruning.rewind`` → where survivors go on from."""

@@ -21,6 +21,7 @@ from audio_lottery.evaluation.transcripts import Transcripts, read_transcripts
 from audio_lottery.lottery.budget import own_budget, total_budget
 from audio_lottery.lottery.keep import check_sources
 from audio_lottery.lottery.provenance import provenance
+from audio_lottery.lottery.reconstruct import reconstructs, take_reconstructed, write_reconstructed
 from audio_lottery.lottery.run import Run
 from audio_lottery.lottery.run_folder import MASK_FILE, MODEL_FILE, MOVEMENT_FILE
 from audio_lottery.lottery.teachers import check_teacher, teacher_of
@@ -84,6 +85,8 @@ def run_round(run: Run, number: int) -> dict[str, Any]:
     movement = GatherMovement(list(mask)) if _gathers_movement(run, number) else None
     hooks: list[Hook] = [*method.rewind.hooks(number, run.folder), keeper, *([movement] if movement else [])]
     backbone = method.start(number, mask)
+    if reconstructs(run, number):
+        take_reconstructed(run, number, backbone)
     training = method.training(number, run.config.training)
     description = f"round {number} ({100 * policy.target:.1f} %)"
     stage = Stage(path.name, run.folder.work(path.name), run.config.seed, description)
@@ -129,7 +132,10 @@ def _first_mask(run: Run, number: int) -> Mask:
     """The mask that a round starts with: made on the main process, read from its file by all, compared by hash."""
     path = run.folder.work(run.folder.round(number).name) / MASK_FILE
     if run.accelerator.is_main_process:
-        run.method.mask(number, run.score_inputs).save(path)
+        made = run.method.mask(number, run.score_inputs)
+        made.save(path)
+        if reconstructs(run, number):
+            write_reconstructed(run, number, made)
     run.accelerator.wait_for_everyone()
     mask = Mask.load(path)
     require_same(run.accelerator, mask.sha256(), f"the mask of round {number}")

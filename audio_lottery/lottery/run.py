@@ -78,7 +78,7 @@ class Run:
         )
 
     def score_inputs(self, backbone: Backbone, names: Sequence[str], needs: str) -> ScoreInputs:
-        """Activations or |w · ∂L/∂w| over some training utterances, for scores that look at more than the weights."""
+        """What `ScoreInputs` has of name ``needs``, over some training utterances: activations, saliency or grams."""
         training = self.config.training
         data = self.training_data(self.data.train, backbone, training.augment)
         rows = np.linspace(0, len(data.manifest) - 1, min(self.config.pruning.calibration, len(data.manifest))).round()
@@ -93,7 +93,5 @@ class Run:
         def read() -> Iterator[Batch]:
             yield from loader
 
-        activations = needs == "activations"
-        return pruning.collect(
-            backbone.module, list(names), read(), loss=loss, activations=activations, saliency=not activations
-        )
+        wanted = {field: field == needs for field in ("activations", "saliency", "grams")}
+        return pruning.collect(backbone.module, list(names), read(), loss=loss, **wanted)

@@ -74,7 +74,7 @@ def reconstruct(model: nn.Module, mask: Mask, score_inputs: ScoreInputs) -> dict
             raise MaskError(f"'{name}' cannot be reconstructed: its inputs depend on each other; give more speech")
         whole = grams.to(torch.float32).reshape(len(groups), matrix.shape[1], matrix.shape[1])
         # an output for which going through the inputs once has made things worse stays as the mask leaves it
-        masked = matrix * keep
+        masked = torch.where(keep, matrix, 0.0)
         lost, lost_masked = (_power(matrix - other, whole) for other in (made, masked))
         made = torch.where((lost <= lost_masked)[:, None], made, masked)
         power = float(_power(matrix, whole).sum())

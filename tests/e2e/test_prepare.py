@@ -49,7 +49,7 @@ def test_kill_and_the_same_command_again(tmp_path: Path) -> None:
         result = execute(command)
         assert server.seen == ["", f"bytes={got}-"]
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[1].split()[:4] == ["librispeech", "dev-clean", "40", "0.01"]
+    assert result.stdout.splitlines()[2].split()[:4] == ["librispeech", "dev-clean", "40", "0.01"]
     assert len(load_prepared(out, "dev-clean")) == 40
     assert (out / "downloads" / "dev-clean.tar.gz").read_bytes() == body
     source = tmp_path / "source" / "LibriSpeech"

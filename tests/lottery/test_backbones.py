@@ -78,6 +78,7 @@ SEARCHED: dict[str, PruningConfig] = {
         "imp, taylor",
         "imp, movement",
         "imp, wanda, uniform",
+        "omp, obs, reconstructed",
         "imp, blocks 1x4",
         "imp, rows",
         "omp",
@@ -88,7 +89,10 @@ SEARCHED: dict[str, PruningConfig] = {
 RESUMED = ["imp", "imp, late rewinding", "imp, movement", "gmp", "parp"]
 # What models that write by themselves do in a way of their own: loss, gradients, activations, patterns of LSTMs.
 WRITERS = {
-    "transducer": (["imp", "imp, taylor", "imp, wanda, uniform", "imp, blocks 1x4", "gmp"], ["imp", "gmp"]),
+    "transducer": (
+        ["imp", "imp, taylor", "imp, wanda, uniform", "omp, obs, reconstructed", "imp, blocks 1x4", "gmp"],
+        ["imp", "gmp"],
+    ),
     "parakeet_transducer": (["imp", "gmp"], ["imp"]),
     "whisper": (["imp", "imp, wanda, uniform", "gmp"], ["imp"]),
 }

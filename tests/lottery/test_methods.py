@@ -50,6 +50,10 @@ METHODS: dict[str, PruningConfig] = {
     "imp, movement": PruningConfig(score="movement"),
     "omp, movement, uniform": PruningConfig(method="omp", score="movement", allocation="uniform", targets=HALVES),
     "imp, wanda, uniform": PruningConfig(score="wanda", allocation="uniform", calibration=6),
+    "imp, obs": PruningConfig(score="obs", calibration=6),
+    "omp, obs, reconstructed": PruningConfig(
+        method="omp", score="obs", rewind="reconstruct", targets=HALVES, calibration=6
+    ),
     "imp, erk": PruningConfig(allocation="erk", targets=HALVES),
     "imp, uniform_plus": PruningConfig(allocation="uniform_plus", targets=HALVES),
     "imp, rules": PruningConfig(rules=(RuleConfig("k_proj", dense=True), RuleConfig("v_proj", floor=0.7))),
@@ -71,6 +75,7 @@ RESUMED = [
     "prune and fine-tune",
     "imp, taylor",
     "imp, movement",
+    "omp, obs, reconstructed",
     "random",
     "omp",
     "mpi",

@@ -105,7 +105,7 @@ def test_the_lstm_transducer_with_word_pieces(tmp_path):
     assert type(loaded) is Transducer
     text = "hello world it's me"
     labels = loaded.vocabulary.encode(text)
-    assert loaded._spell(labels) == text
+    assert loaded.spell(labels) == text
     losses = [
         float(one.loss(one.features(AUDIO[:1]), SAMPLES[:1], [torch.tensor(labels)]).detach())
         for one in (backbone, loaded)

@@ -86,7 +86,8 @@ def test_taylor_and_movement_are_the_evidence():
 def test_scores_are_finite_float32_of_the_shapes(score, dtype):
     weights = {"a": torch.randn(4, 6).to(dtype), "b": torch.randn(2, 3, 2).to(dtype).requires_grad_()}
     like = {name: weight.detach().abs() for name, weight in weights.items()}
-    score_inputs = ScoreInputs({"a": torch.ones(6), "b": torch.ones(6)}, like, like)
+    grams = {"a": torch.eye(6), "b": torch.eye(6)}
+    score_inputs = ScoreInputs({"a": torch.ones(6), "b": torch.ones(6)}, like, like, grams)
     found = SCORES[score].function(weights, None, score_inputs)
     for name, weight in weights.items():
         assert found[name].dtype == torch.float32
@@ -99,7 +100,8 @@ def test_scores_are_finite_float32_of_the_shapes(score, dtype):
 def test_weights_that_are_not_finite_are_named(score, bad):
     weights = {"fine": torch.ones(2, 2), "broken": torch.tensor([[1.0, bad]])}
     like = {name: torch.ones_like(weight) for name, weight in weights.items()}
-    score_inputs = ScoreInputs({"fine": torch.ones(2), "broken": torch.ones(2)}, like, like)
+    grams = dict.fromkeys(weights, torch.eye(2))
+    score_inputs = ScoreInputs(dict.fromkeys(weights, torch.ones(2)), like, like, grams)
     with pytest.raises(MaskError, match="'broken' has weights that are NaN or infinite"):
         SCORES[score].function(weights, None, score_inputs)
 

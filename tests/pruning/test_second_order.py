@@ -9,6 +9,7 @@ from audio_lottery import pruning
 from audio_lottery.errors import MaskError
 from audio_lottery.pruning import Mask, ScoreInputs
 from audio_lottery.pruning.grams import inverses
+from audio_lottery.pruning.second_order import _rebuild
 
 
 def inputs(shape, seed=0):
@@ -44,14 +45,14 @@ def literal(weights: np.ndarray, kept: np.ndarray, hessian: np.ndarray) -> np.nd
 def test_the_solver_does_what_its_literal_form_does(size):
     torch.manual_seed(size)
     layer = nn.Linear(size, 7)
-    before = layer.weight.detach().double().numpy().copy()
+    weight = layer.weight.detach()
     found = collected(layer, [inputs((4 * size, size))])
-    mask = pruning.prune(layer, 0.4, score="obs", score_inputs=found)
-    pruning.reconstruct(layer, mask, found)
-    gram = found.grams["weight"].double().numpy()
-    damped = gram + 0.01 * gram.diagonal().mean() * np.eye(size)
-    expected = literal(before, mask["weight"].numpy(), damped)
-    assert np.abs(layer.weight.detach().numpy() - expected).max() < 1e-4 * np.abs(expected).max()
+    kept = pruning.prune(layer, 0.4, score="obs", score_inputs=found)["weight"]
+    gram = found.grams["weight"]
+    [(inverse, _)] = inverses("weight", gram, weight.shape)
+    damped = (gram + 0.01 * gram.diagonal().mean() * torch.eye(size)).double().numpy()
+    expected = literal(weight.double().numpy(), kept.numpy(), damped)
+    assert np.abs(_rebuild(inverse, weight, kept).numpy() - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_scores_are_what_is_lost_when_all_others_may_move():

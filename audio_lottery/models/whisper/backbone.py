@@ -154,7 +154,7 @@ class Whisper(Backbone):
 
     def can_align(self, labels: Sequence[int], samples: int) -> bool:
         """The decoder has a position for every label and every token of the prompt."""
-        return 0 < len(labels) <= self._room and samples <= self.longest
+        return 0 < len(labels) <= self._room and self.shortest <= samples <= self.longest
 
     @property
     def _room(self) -> int:
