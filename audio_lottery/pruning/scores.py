@@ -148,6 +148,9 @@ def obs(
     scores = {}
     for name, weight in weights.items():
         matrix = as_matrix(_weight(name, weight))
+        if not matrix.numel():
+            scores[name] = torch.zeros(weight.shape)
+            continue
         inverse = inverse_diagonals(name, found[name], matrix.shape)  # [groups, in]
         by_row = inverse.repeat_interleave(matrix.shape[0] // len(inverse), 0)
         dead = torch.isinf(by_row)

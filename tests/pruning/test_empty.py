@@ -61,7 +61,8 @@ def pair() -> tuple[nn.Module, nn.Module]:
 def score_inputs(mask: Mask) -> ScoreInputs:
     weights = {name: torch.ones(tensor.shape) for name, tensor in mask.items()}
     norms = {name: torch.ones(weight.shape[1:].numel()) for name, weight in weights.items()}
-    return ScoreInputs(norms, weights, weights)
+    grams = {name: torch.eye(len(norm)) for name, norm in norms.items()}
+    return ScoreInputs(norms, weights, weights, grams)
 
 
 def test_the_scope_leaves_them_out_with_the_reason(pair):

@@ -63,6 +63,7 @@ def score_inputs(model) -> ScoreInputs:
         activations={n: torch.rand(w[0].numel(), generator=generator) for n, w in weights.items()},
         saliency={n: torch.rand(w.shape, generator=generator) for n, w in weights.items()},
         movement={n: torch.randn(w.shape, generator=generator) for n, w in weights.items()},
+        grams={n: torch.diag(1 + torch.rand(w[0].numel(), generator=generator)) for n, w in weights.items()},
     )
 
 
