@@ -10,6 +10,7 @@ from transformers import MODEL_FOR_CTC_MAPPING, PreTrainedConfig
 from audio_lottery.config import ModelConfig, SpecAugmentConfig
 from audio_lottery.models.base import Inputs, Masking, Predictions
 from audio_lottery.models.characters import build_processor
+from audio_lottery.models.convolution_masks import mask_convolutions
 from audio_lottery.models.ctc import CtcBackbone
 from audio_lottery.models.vocabulary import set_fields
 
@@ -52,6 +53,10 @@ class Wav2Vec2(CtcBackbone):
             "feat_extract_activation": "relu",
         },
     }
+
+    def __init__(self, module: Any, processor: Any) -> None:
+        super().__init__(module, processor)
+        mask_convolutions(module)
 
     @classmethod
     def claims(cls, architecture: PreTrainedConfig) -> bool:

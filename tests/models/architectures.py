@@ -111,9 +111,9 @@ _ALL = [
     *_waveform("sew", exact=False, shortest=720),
     *_waveform("sew-d", exact=False, shortest=720, conv_pos=8),
     Architecture("sew", _LAYER | {"squeeze_factor": 4}, settings=_MASK, shortest=1360),
-    # the convolution of a block gets no mask
-    *_waveform("wav2vec2-conformer", exact=False),
-    Architecture("wav2vec2-conformer", _LAYER | {"position_embeddings_type": "rotary"}, settings=_MASK),
+    # the convolution of a block gets its mask from this package
+    *_waveform("wav2vec2-conformer", exact=True),
+    Architecture("wav2vec2-conformer", _LAYER | {"position_embeddings_type": "rotary"}, settings=_MASK, exact=True),
     Architecture("wav2vec2-bert", extractor="SeamlessM4TFeatureExtractor", exact=True, shortest=560),
     Architecture("wav2vec2-bert", extractor="SeamlessM4TFeatureExtractor", settings=_NO_MASK, shortest=560),
     Architecture("wav2vec2-bert", _ADAPTER, "SeamlessM4TFeatureExtractor", shortest=560),
