@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -157,11 +158,14 @@ def count_files(folder: Path) -> int:
     return sum(1 for _ in folder.rglob("*")) if folder.exists() else 0
 
 
+def launch_command(script: Path, *arguments: str, machine: tuple[str, ...] = ("--num_machines", "1")) -> list[str]:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", *machine]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    return [*command, *([] if "--machine_rank" in machine else ["--main_process_port", "0"]), str(script), *arguments]
+
+
 def launch_two(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += [str(script), *arguments]
-    return execute(command, env=environment(ACCELERATE_USE_CPU="true"))
+    return execute(launch_command(script, *arguments), env=environment(ACCELERATE_USE_CPU="true"))
 
 
 def test_two_processes_agree(tiny_corpus, finished, tmp_path):
@@ -185,17 +189,43 @@ def test_two_processes_agree(tiny_corpus, finished, tmp_path):
     assert len(list((tmp_path / "run").glob("tensorboard/round_02/*"))) == 1, "only the main process logs"
 
 
+def test_two_machines_of_one_process_each(tiny_corpus, tmp_path):
+    """As docs/compare.md says it, both on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    machine = ("--num_machines", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", port, "--machine_rank")
+    script = Path(__file__).with_name("two_processes.py")
+    started = [
+        subprocess.Popen(
+            launch_command(script, str(tiny_corpus), str(tmp_path), "cnn_lstm", machine=(*machine, rank)),
+            env=environment(ACCELERATE_USE_CPU="true"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], errors
+    check_round_of_two(tmp_path / "cnn_lstm" / "round_01")
+
+
 def test_two_processes_agree_whatever_the_family(tiny_corpus, tmp_path):
     result = launch_two(Path(__file__).with_name("two_processes.py"), str(tiny_corpus), str(tmp_path))
     assert result.returncode == 0, result.stderr
     for family in TINY:
-        folder = tmp_path / family / "round_01"
-        metrics = json.loads((folder / "metrics.json").read_text())
-        mask, model = Mask.load(folder / "mask.safetensors"), load_file(folder / "model.safetensors")
-        assert metrics["processes"] == 2
-        assert metrics["mask_sha256"] == mask.sha256()
-        assert mask.kept == int(0.8 * mask.prunable + 0.5)
-        assert all(not model[name][~kept].any() for name, kept in mask.items())
+        check_round_of_two(tmp_path / family / "round_01")
+
+
+def check_round_of_two(folder: Path) -> None:
+    """A finished round that two processes made: one mask, held to the last weight."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    mask, model = Mask.load(folder / "mask.safetensors"), load_file(folder / "model.safetensors")
+    assert metrics["processes"] == 2
+    assert metrics["mask_sha256"] == mask.sha256()
+    assert mask.kept == int(0.8 * mask.prunable + 0.5)
+    assert all(not model[name][~kept].any() for name, kept in mask.items())
 
 
 def test_a_launch_that_starts_one_process_where_two_were_asked_for_is_refused(tiny_config_file, here):
