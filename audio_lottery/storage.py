@@ -6,7 +6,6 @@ A *sealed folder* is one whose last-written file, ``done``, lists the size and S
 taken for what was lost.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from audio_lottery.errors import RunError, storage_error
@@ -123,15 +123,28 @@ def sealed_folder(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def file_lock(path: str | Path) -> Iterator[bool]:
-    """Hold ``path`` against other processes; False where the file system knows no locks (some network ones)."""
-    with open(path, "w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            locked = True
-        except OSError:
-            locked = False
-        yield locked
+def file_lock(path: str | Path, busy: str | None = None) -> Iterator[bool]:
+    """Hold ``path`` against other processes; False where the file system knows no locks (some network ones).
+
+    Args:
+        path: a file that is there for this only; its folder exists.
+        busy: what is wrong where another process holds it, for the message; None waits until it does not.
+
+    Raises:
+        RunError: another process holds it, and ``busy`` says what that means.
+    """
+    lock = FileLock(path, timeout=-1 if busy is None else 0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(f"{busy}") from error
+    except (OSError, NotImplementedError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def is_sealed(path: str | Path) -> bool:

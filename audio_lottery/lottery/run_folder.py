@@ -8,6 +8,7 @@ run/round_03/                   mask.safetensors, model.safetensors, config.json
                                 hypotheses/SUITE.tsv, done; movement.safetensors where the score is movement;
                                 the model may have been removed (search.keep): then the seal, done, says so
 run/work/round_03/              checkpoints of the stage in progress; removed when the stage is done
+run/.lock                       held by the search that works here
 run/tensorboard/                one log per stage; other trackers that keep files have folders of their names
 run/summary.csv, curve.png/svg, report.html  written after every round
 ```
@@ -54,6 +55,11 @@ class RunFolder:
     def round(self, number: int) -> Path:
         """Result of one round."""
         return self.path / f"round_{number:02d}"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the search that works in the folder."""
+        return self.path / ".lock"
 
     def work(self, stage: str) -> Path:
         """Scratch space of a stage in progress."""

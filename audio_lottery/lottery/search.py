@@ -5,6 +5,7 @@ that was stopped, at the last checkpoint of the stage that was interrupted.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from audio_lottery.lottery.teachers import check_teacher
 from audio_lottery.models.load import load_folder
 from audio_lottery.processes import finish_trackers, make_accelerator
 from audio_lottery.settings import save_config
-from audio_lottery.storage import is_sealed
+from audio_lottery.storage import file_lock, is_sealed
 from audio_lottery.training.tracking import tracker_names
 
 
@@ -42,7 +43,12 @@ def search(config: RunConfig, on_round: Callable[[list[RoundRow], Path], None] |
     Raises:
         AudioLotteryError: see the classes in `audio_lottery.errors`; nothing half-written is left.
     """
-    run = prepare_run(config)
+    with ExitStack() as held:
+        return _search(prepare_run(config, held), on_round)
+
+
+def _search(run: Run, on_round: Callable[[list[RoundRow], Path], None] | None) -> list[RoundRow]:
+    config = run.config
     make_theta(run)
     if config.search.theta_only:
         finish_trackers(run.accelerator)
@@ -79,12 +85,16 @@ def _rehearse(run: Run) -> None:
     check_teacher(run, theta, training, run.data.train, run.folder.theta)
 
 
-def prepare_run(config: RunConfig) -> Run:
+def prepare_run(config: RunConfig, held: ExitStack) -> Run:
     """Check the settings, open the run folder, read the corpora.
+
+    Args:
+        config: of the run.
+        held: gets what keeps other searches out of the folder, until it is closed.
 
     Raises:
         ConfigError: settings that do not go together.
-        RunError: the folder belongs to another run.
+        RunError: the folder belongs to another run, or another search works in it.
         CorpusError: a corpus is missing or damaged.
     """
     validate(config)
@@ -98,6 +108,8 @@ def prepare_run(config: RunConfig) -> Run:
     accelerator = make_accelerator(config.precision, config.num_processes)
     if accelerator.is_main_process:
         save_config(config, folder.path)
+        busy = f"{folder.path}: another search works in this folder; wait for it, or stop it"
+        held.enter_context(file_lock(folder.lock, busy))
     accelerator.wait_for_everyone()
     data = load_run_data(config, folder.data, accelerator)
     return Run(config, folder, data, accelerator, make_method(config, folder), make_evaluator(config, accelerator))
