@@ -59,7 +59,7 @@ def label_probabilities(log_probs: np.ndarray, blank: int = 0) -> dict[tuple[int
 @pytest.fixture(scope="session")
 def backbone():
     """What decoders read of a backbone, without a network."""
-    backbone = Wav2Vec2(None, build_processor(CHARACTERS))
+    backbone = Wav2Vec2(torch.nn.Identity(), build_processor(CHARACTERS))
     backbone.frame_seconds = 0.02
     return backbone
 
