@@ -15,8 +15,8 @@ from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec
 
 from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.data.text.characters import show
-from audio_lottery.data.text.vocabulary import REMEDY
-from audio_lottery.errors import ConfigError, ModelError, TextError
+from audio_lottery.data.text.vocabulary import require_writable
+from audio_lottery.errors import ConfigError, ModelError
 
 DEFAULT_CHARACTERS = "abcdefghijklmnopqrstuvwxyz'"
 
@@ -121,10 +121,7 @@ class CharacterVocabulary:
         Raises:
             TextError: a character has no id.
         """
-        unknown = self.unknown(text)
-        if unknown:
-            listed = ", ".join(map(show, dict.fromkeys(unknown)))
-            raise TextError(f"the vocabulary has no {listed}, which occurs in '{text}'; {REMEDY}")
+        require_writable(self.unknown(text), text)
         return [self.ids[char] for char in text]
 
     def decode(self, labels: Sequence[int]) -> str:

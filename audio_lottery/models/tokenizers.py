@@ -8,11 +8,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import ParakeetTokenizer
 
 from audio_lottery.data.text import Vocabulary
-from audio_lottery.data.text.characters import show
+from audio_lottery.data.text.vocabulary import require_writable
 from audio_lottery.errors import ConfigError, TextError
 from audio_lottery.models.characters import PAD_TOKEN, UNKNOWN_TOKEN, CharacterVocabulary
 
 Kind = Literal["bpe", "unigram"]
+
+
+_REMEDY = "train one on such text, or leave such utterances out with --data.out_of_vocabulary drop"
 
 
 def train_tokenizer(texts: Iterable[str], kind: Kind, size: int) -> ParakeetTokenizer:
@@ -84,13 +87,7 @@ class PieceVocabulary:
         Raises:
             TextError: a character cannot be written.
         """
-        unknown = self.unknown(text)
-        if unknown:
-            listed = ", ".join(map(show, dict.fromkeys(unknown)))
-            raise TextError(
-                f"the vocabulary has no {listed}, which occurs in '{text}'; train one on such text, or leave "
-                "such utterances out with --data.out_of_vocabulary drop"
-            )
+        require_writable(self.unknown(text), text, _REMEDY)
         return list(self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, labels: Sequence[int]) -> str:

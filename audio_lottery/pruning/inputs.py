@@ -1,5 +1,6 @@
 """Sums over the inputs that each weight multiplies, seen by forward hooks: L2 norms, and products of all pairs."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import product
@@ -22,7 +23,7 @@ Sums = Iterator[tuple[str, Tensor]]
 Measure = Callable[[Tensor], Tensor]
 
 
-class InputSums:
+class InputSums(ABC):
     """Context manager: while it is open, every forward pass adds to what is summed over the inputs of given weights.
 
     Args:
@@ -45,14 +46,14 @@ class InputSums:
                 self._watched.append((module, self._reader(module, own), own))
 
     @staticmethod
+    @abstractmethod
     def measure(values: Tensor) -> Tensor:
         """What is summed over rows of inputs, float64."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def convolution(module: Any, values: Tensor, _: Any) -> Sums:
         """The same over the windows of a convolution, in the order of ``weight.reshape(out, -1)``."""
-        raise NotImplementedError
 
     def finish(self, total: Tensor) -> Tensor:
         """What is asked for, of the sum."""
@@ -173,7 +174,6 @@ class InputGrams(InputSums):
     @staticmethod
     def convolution(module: Any, values: Tensor, _: Any) -> Sums:
         """[in, in], or [groups, in, in]: windows of one utterance after the other."""
-        totals: list[Tensor] = []
         for item in _padded(module, values.float()):
             windows = item
             for axis, (size, step, spread) in enumerate(
@@ -184,8 +184,7 @@ class InputGrams(InputSums):
             windows = windows.movedim(0, axes).flatten(0, axes - 1).flatten(1)
             groups = windows.unflatten(1, (module.groups, -1)).unbind(1)
             found = torch.stack([InputGrams.measure(group) for group in groups])
-            totals = [totals[0] + found] if totals else [found]
-        yield "weight", totals[0][0] if module.groups == 1 else totals[0]
+            yield "weight", found[0] if module.groups == 1 else found
 
 
 def _rows(values: Tensor) -> Tensor:

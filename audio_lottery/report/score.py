@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audio_lottery.evaluation.compare import Comparison
-from audio_lottery.evaluation.repetitions import count_loops
-from audio_lottery.evaluation.wer import ErrorRates
+from audio_lottery.evaluation.wer import ErrorRates, summarise
 from audio_lottery.evaluation.worst import BadUtterance
 from audio_lottery.report.columns import format_columns, percent, percent_interval
 
@@ -79,7 +78,7 @@ def _rates(results: dict[str, ErrorRates]) -> str:
                 percent(result.counts.cer),
                 str(words.reference.sum()),
                 *(str(total) for total in words.totals().values()),
-                str(count_loops(zip(result.counts.references, result.counts.hypotheses, strict=True)).loops),
+                str(summarise(result.counts).loops),
             ]
         )
     return format_columns(header, body, left=1)

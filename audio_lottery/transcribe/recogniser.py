@@ -238,7 +238,8 @@ class Recogniser:
         budget = BATCH_SECONDS["cpu" if self.backbone.module.device.type == "cpu" else "cuda"]
         collate, exact = PartCollator(self.backbone), self.backbone.pads_exactly
         for gathered in _gather(tasks, _GATHERED * budget):
-            for rows in evaluation_batches([task.seconds for task in gathered], budget, exact):
+            seconds = np.asarray([task.seconds for task in gathered])
+            for rows in evaluation_batches(seconds, budget, exact, self.backbone.padded(seconds)):
                 batch = [gathered[row] for row in rows]
                 yield batch, collate([task.take() for task in batch])
 

@@ -17,6 +17,7 @@ from audio_lottery.sparse.format import load, save
 from audio_lottery.storage import read_json
 from audio_lottery.training import loop
 from tests.lottery.test_methods import HALVES, METHODS, Interrupted, mask, saving_often, settings, weights
+from tests.models.families import WRITER
 
 TINY = {
     "conformer": ModelConfig(
@@ -54,18 +55,7 @@ TINY = {
     ),
     "whisper": ModelConfig(
         init="whisper-mini",
-        overrides={
-            "d_model": 16,
-            "encoder_layers": 1,
-            "decoder_layers": 1,
-            "encoder_attention_heads": 2,
-            "decoder_attention_heads": 2,
-            "encoder_ffn_dim": 24,
-            "decoder_ffn_dim": 24,
-            "num_mel_bins": 16,
-            "max_source_positions": 125,
-            "max_target_positions": 16,
-        },
+        overrides=WRITER | {"num_mel_bins": 16, "max_source_positions": 125, "max_target_positions": 16},
     ),
 }
 # One of each way to make a mask, to hold it and to start a round; all patterns that fit the layers.

@@ -25,7 +25,7 @@ _CONVOLUTIONS = {
     "num_conv_pos_embeddings": 8,
     "num_conv_pos_embedding_groups": 4,
 }
-_WRITER = {
+WRITER = {
     "d_model": 16,
     "encoder_layers": 1,
     "decoder_layers": 1,
@@ -46,9 +46,9 @@ def tiny_config(model_type: str, outputs: int = 30) -> PreTrainedConfig:
         "lasr_ctc": {"encoder_config": _MEL},
         "omniasr_ctc": {"audio_config": _ENCODER | _CONVOLUTIONS},
         "parakeet_ctc": {"encoder_config": _MEL, "pad_token_id": 0},
-        "speech_to_text": _WRITER | {"input_feat_per_channel": 16, "pad_token_id": 1, "conv_channels": 8},
+        "speech_to_text": WRITER | {"input_feat_per_channel": 16, "pad_token_id": 1, "conv_channels": 8},
         "wav2vec2-bert": _ENCODER | {"feature_projection_input_dim": 32},
-        "whisper": _WRITER | {"num_mel_bins": 16, "init_std": 0.5, "begin_suppress_tokens": None},
+        "whisper": WRITER | {"num_mel_bins": 16, "init_std": 0.5, "begin_suppress_tokens": None},
     }
     return CONFIG_MAPPING[model_type](vocab_size=outputs, **settings.get(model_type, _ENCODER | _CONVOLUTIONS))
 

@@ -66,3 +66,19 @@ REMEDY = (
     "choose another --data.normalizer, add them to --model.characters, or leave such utterances out with "
     "--data.out_of_vocabulary drop"
 )
+
+
+def require_writable(unknown: Sequence[str], text: str, remedy: str = REMEDY) -> None:
+    """Refuse a text that a vocabulary cannot write.
+
+    Args:
+        unknown: its characters that have no label, as `Vocabulary.unknown` gives them.
+        text: the text.
+        remedy: what the user can do.
+
+    Raises:
+        TextError: there are such characters; each is named once.
+    """
+    if unknown:
+        listed = ", ".join(map(show, dict.fromkeys(unknown)))
+        raise TextError(f"the vocabulary has no {listed}, which occurs in '{text}'; {remedy}")

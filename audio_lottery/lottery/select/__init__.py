@@ -5,10 +5,21 @@ from audio_lottery.lottery.select.decide import (
     Selection,
     SetResult,
     Ticket,
+    mean_budget,
     measure,
     select,
     why_not,
 )
 from audio_lottery.lottery.select.read import suite_counts
 
-__all__ = ["DEFAULT_MARGIN", "Selection", "SetResult", "Ticket", "measure", "select", "suite_counts", "why_not"]
+__all__ = [
+    "DEFAULT_MARGIN",
+    "Selection",
+    "SetResult",
+    "Ticket",
+    "mean_budget",
+    "measure",
+    "select",
+    "suite_counts",
+    "why_not",
+]

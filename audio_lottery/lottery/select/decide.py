@@ -206,16 +206,21 @@ def select(
         remaining = aggregate([r.remaining_percent for r in rounds]).mean
         masks = tuple(r.mask_sha256 for r in rounds)
         removed = next((r.removed for r in rounds if r.removed), "")
-        spent = _mean_budget([r.budget for r in rounds])
+        spent = mean_budget([r.budget for r in rounds])
         tickets.append(Ticket(number, remaining, masks, dev, test, not reason, reason, removed, spent))
     return Selection(suite, margin, tuple(run.seed for run in runs), tuple(tickets))
 
 
-def _mean_budget(budgets: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+def mean_budget(budgets: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+    """Steps and hours of speech that a round cost, mean over the seeds; None where one of them was not counted.
+
+    Args:
+        budgets: ``budget`` of the round's metrics, one per seed.
+    """
     known = [budget for budget in budgets if budget is not None]
     if len(known) < len(budgets):
         return None
-    return {key: sum(budget[key] for budget in known) / len(known) for key in known[0]}
+    return {key: aggregate([budget[key] for budget in known]).mean for key in known[0]}
 
 
 def _lowest(tickets: Iterable[Ticket]) -> Ticket | None:

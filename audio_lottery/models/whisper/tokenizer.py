@@ -9,8 +9,7 @@ from typing import Any
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import WhisperTokenizer
 
-from audio_lottery.data.text.characters import show
-from audio_lottery.errors import TextError
+from audio_lottery.data.text.vocabulary import require_writable
 
 END = "<|endoftext|>"
 START = "<|startoftranscript|>"
@@ -19,6 +18,9 @@ NO_TIMESTAMPS = "<|notimestamps|>"
 
 # In the order of the published vocabularies, without the languages.
 _SPECIAL = (START, "<|translate|>", TRANSCRIBE, "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", NO_TIMESTAMPS)
+
+
+_REMEDY = "choose another --data.normalizer, or leave such utterances out with --data.out_of_vocabulary drop"
 
 
 def byte_tokenizer() -> WhisperTokenizer:
@@ -79,13 +81,7 @@ class WhisperVocabulary:
         Raises:
             TextError: a character cannot be written.
         """
-        unknown = self.unknown(text)
-        if unknown:
-            listed = ", ".join(map(show, dict.fromkeys(unknown)))
-            raise TextError(
-                f"the vocabulary has no {listed}, which occurs in '{text}'; choose another --data.normalizer, or leave "
-                "such utterances out with --data.out_of_vocabulary drop"
-            )
+        require_writable(self.unknown(text), text, _REMEDY)
         return list(self._pieces.encode(f" {text}", add_special_tokens=False).ids) if text else []
 
     def decode(self, labels: Sequence[int]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audio_lottery.evaluation.compare import aggregate, aggregate_differences
+from audio_lottery.lottery.select import mean_budget
 from audio_lottery.report.columns import percent, percent_interval
 from audio_lottery.report.page.read import RunGroup
 from audio_lottery.sparse.format import FILE as SPARSE_FILE
@@ -53,10 +54,7 @@ def remaining(group: RunGroup, number: int, key: str = "remaining_percent") -> f
 
 def spent(group: RunGroup, number: int) -> dict[str, float] | None:
     """Steps and hours of speech that a round cost from θ on, mean over the seeds; None where it was not counted."""
-    budgets = [run.rounds[number].get("budget") for run in group.runs]
-    if not all(budgets):
-        return None
-    return {key: aggregate([one[key] for one in budgets if one]).mean for key in ("steps", "audio_hours")}
+    return mean_budget([run.rounds[number].get("budget") for run in group.runs])
 
 
 def point_lines(group: RunGroup, number: int, suite: str, found: Rate) -> list[str]:
