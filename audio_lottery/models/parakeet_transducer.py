@@ -15,7 +15,7 @@ from transformers import (
 from audio_lottery.config import ModelConfig
 from audio_lottery.models import pretrained
 from audio_lottery.models.base import Inputs
-from audio_lottery.models.conformer import Conformer, mask_batch_norms
+from audio_lottery.models.conformer import Conformer, adapt_parakeet
 from audio_lottery.models.start import start_with
 from audio_lottery.models.transducer import TransducerBackbone
 from audio_lottery.models.vocabulary import make_tokenizer
@@ -47,7 +47,7 @@ class ParakeetTransducer(TransducerBackbone):
 
     def __init__(self, module: Any, processor: Any) -> None:
         super().__init__(module, processor)
-        mask_batch_norms(module)
+        adapt_parakeet(module)
         start_with(module, [module.config.blank_token_id])
 
     @classmethod
