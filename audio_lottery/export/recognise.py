@@ -84,6 +84,8 @@ class Recogniser:
         """
         features = [self._features(np.asarray(samples, np.float32)) for samples in audio]
         longest = max(len(one) for one in features)
+        multiple = self.about["pad_to_multiple"]  # of few lengths, for runtimes that prepare themselves for each
+        longest = -(-longest // multiple) * multiple
         names = [given["name"] for given in self.about["inputs"]]
         padded = [np.pad(one, [(0, longest - len(one))] + [(0, 0)] * (one.ndim - 1)) for one in features]
         batch = {names[0]: np.stack(padded).astype(np.float32)}

@@ -39,6 +39,7 @@ class Target:
         routes: ways to write the file, in the order in which they are tried: the first whose outputs are right counts.
         constants: the numbers in a file, for counting zeros.
         int8: packages that quantise; None: float32 only.
+        prepares: whether the runtime prepares itself for every length that is new to it, at length.
     """
 
     file: str
@@ -46,6 +47,7 @@ class Target:
     routes: Mapping[str, Write]
     constants: Callable[[Path], Iterator[np.ndarray]]
     int8: tuple[str, ...] | None = None
+    prepares: bool = False
 
     def check(self, name: str, precision: str) -> None:
         """Raises:
@@ -143,6 +145,7 @@ TARGETS: dict[str, Target] = {
         {"torch": write_openvino, "onnx": write_openvino_from_onnx},
         openvino_constants,
         int8=("nncf",),
+        prepares=True,
     ),
 }
 """What ``--to`` takes → how it is done."""

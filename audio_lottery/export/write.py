@@ -33,6 +33,8 @@ DESCRIPTION = "recogniser.json"
 PRECISIONS = ("float32", "int8")
 SCHEMA = 1
 _TABLES = "features.safetensors"
+# Seconds of which lengths are made multiples for runtimes that prepare themselves for every length.
+_STEP = 0.5
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,13 @@ def _matrices(graph: Graph, backbone: Backbone) -> dict[str, Tensor]:
     }
 
 
+def _multiple(backbone: Backbone, graph: Graph) -> int:
+    """What half a second adds to the length of an input."""
+    one, more = (np.zeros(round(SAMPLE_RATE * seconds), np.float32) for seconds in (1.0, 1.0 + _STEP))
+    first, second = (graph_inputs(backbone, graph, [samples])[0].shape[1] for samples in (one, more))
+    return int(second - first)
+
+
 def _describe(backbone: Backbone, graph: Graph, front: FrontEnd, to: str, target: Target) -> dict[str, Any]:
     """What recogniser.json says."""
     example = graph_inputs(backbone, graph, noise()[:1])
@@ -256,6 +265,7 @@ def _describe(backbone: Backbone, graph: Graph, front: FrontEnd, to: str, target
         "inputs": inputs,
         "padding": "zeros behind the end, and zeros in the mask; "
         + ("changes no output" if backbone.pads_exactly else "changes outputs: give one utterance at a time"),
+        "pad_to_multiple": _multiple(backbone, graph) if target.prepares and backbone.pads_exactly else 1,
         "outputs": [
             {"name": "logits", "type": "float32", "shape": ["batch", "frames", outputs]},
             {
