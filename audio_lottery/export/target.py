@@ -4,7 +4,9 @@ A new one is a record in `TARGETS`, and a class in `recognise.py` that runs its 
 """
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -70,7 +72,7 @@ def write_onnx(
     By tracing and not by torch.export, which has no recurrent layers: it unrolls them for one length.
     """
     axes = {name: {0: "batch", 1: "time"} for name in names} | {"logits": {0: "batch", 1: "frames"}}
-    with quiet(), torch.no_grad():
+    with quiet(), _no_graphs(), torch.no_grad():
         torch.onnx.export(
             graph,
             inputs,
@@ -81,6 +83,20 @@ def write_onnx(
             opset_version=_OPSET,
             dynamo=False,
         )
+
+
+@contextmanager
+def _no_graphs() -> Iterator[None]:
+    """Torch prints the whole graph, from C++ and whatever it is told, where an operator has no ONNX."""
+    torch._C._jit_set_onnx_log_output_stream("stderr")  # which has no buffer that would be written later
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def write_openvino(

@@ -60,14 +60,16 @@ def check_zeros(sources: Mapping[str, Tensor], constants: Iterable[np.ndarray], 
             )
     weights = {name: weight.detach().cpu().numpy() for name, weight in sources.items()}
     changed, exported, left = [], 0, []
+    taken: set[bytes] = set()  # exporters store equal matrices once
     for name, weight in weights.items():
         digest = _digest(weight)
         same = [one for one in found.get(weight.size, ()) if one.digest == digest]
         if same:
             exported += same[0].zeros
-            found[weight.size].remove(same[0])
+            taken.add(digest)
         else:
             left.append(name)
+    found = {size: [one for one in same if one.digest not in taken] for size, same in found.items()}
     for places in (True, False):
         for name in list(left):
             weight = weights[name]
@@ -96,8 +98,8 @@ def check_zeros(sources: Mapping[str, Tensor], constants: Iterable[np.ndarray], 
 
 
 def _digest(values: np.ndarray) -> bytes:
-    """Of the values in ascending order."""
-    return hashlib.blake2b(np.sort(values, axis=None).tobytes(), digest_size=16).digest()
+    """Of the values in ascending order; -0 counts as 0."""
+    return hashlib.blake2b(np.sort(values + values.dtype.type(0), axis=None).tobytes(), digest_size=16).digest()
 
 
 def _covers(weight: np.ndarray, values: np.ndarray) -> bool:

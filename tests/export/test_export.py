@@ -206,6 +206,10 @@ def test_a_matrix_is_found_with_its_zeros(constants, rounded, changed):
     assert (found.matrices, found.weights, found.zeros, found.changed) == (1, 6, 3, changed)
 
 
+def test_equal_matrices_may_be_stored_once():
+    assert check_zeros({"v": MATRIX, "w": -MATRIX * -1}, [MATRIX.numpy()], rounded=False).matrices == 2
+
+
 @pytest.mark.parametrize(
     ("constants", "rounded"),
     [
