@@ -133,7 +133,7 @@ def export(
         route, trials = _write_right(backbone, graph, target, temporary, about)
         if precision == "int8":
             fitted = [_arrays(graph, graph_inputs(backbone, graph, [samples])) for samples in speech]
-            _write(graph, target, route, temporary, graph_inputs(backbone, graph, noise()), fitted)
+            _write(graph, target, route, temporary, graph_inputs(backbone, graph, noise()[-2:]), fitted)
             about |= {"precision": "int8", "inference_precision": None}
             trials = _try(backbone, temporary, about, _two_lengths(speech), "int8")
             if fault := _fault(trials):
@@ -170,7 +170,7 @@ def _write_right(
         ModelError: none does.
     """
     faults = []
-    inputs = graph_inputs(backbone, graph, noise())
+    inputs = graph_inputs(backbone, graph, noise()[-2:])
     for route in target.routes:
         try:
             _write(graph, target, route, folder, inputs, [])

@@ -1,5 +1,7 @@
 """What `audio-lottery export` wrote, as text."""
 
+from collections.abc import Sequence
+
 from audio_lottery.export import Exported
 from audio_lottery.report.columns import format_columns
 
@@ -9,7 +11,7 @@ def format_exported(done: Exported) -> str:
     zeros = done.zeros
     rows = [
         (
-            " + ".join(f"{seconds:.1f}" for seconds in trial.seconds),
+            _seconds(trial.seconds),
             f"{trial.largest:.1e}",
             f"{trial.spread:.2f}",
             f"{100 * trial.same_labels:.1f}",
@@ -28,3 +30,9 @@ def format_exported(done: Exported) -> str:
         f"next: python {done.folder / 'recognise.py'} FILE.wav",
     ]
     return "\n".join(lines)
+
+
+def _seconds(lengths: Sequence[float]) -> str:
+    if len(lengths) == 1:
+        return f"{lengths[0]:.2f}"
+    return f"{len(lengths)} of {min(lengths):.2f} to {max(lengths):.2f}"
