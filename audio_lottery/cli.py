@@ -22,6 +22,7 @@ _VERBS = {
     "publish": ("put a ticket onto the Hub: checked, with a model card, private by default", "publish"),
     "tune-decoder": ("fit the weights of a language model on dev", "tune_decoder"),
     "compress": ("write a sparse model as a small file", "compress"),
+    "export": ("write a model for ONNX Runtime or OpenVINO", "export"),
     "bench": ("speed of a sparse model beside dense runtimes", "bench"),
     "prepare": ("fetch or make a corpus and its manifests", "prepare"),
 }

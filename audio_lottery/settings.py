@@ -15,7 +15,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from audio_lottery import shipped
-from audio_lottery.config import RunConfig, validate
+from audio_lottery.config import CorpusConfig, RunConfig, validate
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.storage import write_bytes
 
@@ -279,3 +279,21 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = entry
     return flat
+
+
+def named_corpus(named: str, option: str) -> CorpusConfig:
+    """The corpus that ``FILE.jsonl`` or ``CORPUS:SPLIT[:PATH]`` means.
+
+    Raises:
+        ConfigError: it is neither; names ``option``.
+    """
+    path = Path(named)
+    if path.suffix == ".jsonl":
+        return CorpusConfig("jsonl", path.name, str(path.absolute().parent))
+    corpus, _, rest = named.partition(":")
+    split, _, folder = rest.partition(":")
+    if not (corpus and split):
+        raise ConfigError(
+            f"{option} {named} is neither FILE.jsonl nor CORPUS:SPLIT[:PATH], e.g. librispeech:test-clean"
+        )
+    return CorpusConfig(corpus, split, folder)

@@ -30,6 +30,7 @@ SLOW = (
     "evaluation/decoding/test_workers.py",
     "evaluation/test_any_budget.py",
     "evaluation/test_bootstrap.py",
+    "export/",
     "grid/",
     "lottery/",
     "models/",

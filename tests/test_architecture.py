@@ -19,7 +19,7 @@ FLOORS = [
     {"sparse"},
     {"models"},
     {"evaluation"},
-    {"training", "transcribe"},
+    {"training", "transcribe", "export"},
     {"lottery"},
     {"report"},
     {"grid", "publish"},

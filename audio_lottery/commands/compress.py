@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentError
 
-from audio_lottery.config import CorpusConfig, ModelConfig, RunConfig, validate
+from audio_lottery.config import ModelConfig, RunConfig, validate
 from audio_lottery.errors import ConfigError
-from audio_lottery.settings import make_parser, to_config
+from audio_lottery.settings import make_parser, named_corpus, to_config
 
 if TYPE_CHECKING:
     from audio_lottery.sparse.format import SavedFile
@@ -70,25 +70,13 @@ def main(arguments: list[str]) -> None:
 
 def _with_tests(config: RunConfig, tests: Sequence[str] | None, suites: Sequence[str] | None) -> RunConfig:
     if tests is not None:
-        config = replace(config, data=replace(config.data, test=tuple(_corpus(test) for test in tests)))
+        config = replace(config, data=replace(config.data, test=tuple(named_corpus(test, "--test") for test in tests)))
     if suites:
         from audio_lottery.data.noise import parse_suites
 
         parsed = parse_suites(list(suites), Path(config.data.root).expanduser())
         config = replace(config, evaluation=replace(config.evaluation, suites=parsed))
     return config
-
-
-def _corpus(test: str) -> CorpusConfig:
-    """``FILE.jsonl`` or ``CORPUS:SPLIT[:PATH]``."""
-    path = Path(test)
-    if path.suffix == ".jsonl":
-        return CorpusConfig("jsonl", path.name, str(path.absolute().parent))
-    corpus, _, rest = test.partition(":")
-    split, _, folder = rest.partition(":")
-    if not (corpus and split):
-        raise ConfigError(f"--test {test} is neither FILE.jsonl nor CORPUS:SPLIT[:PATH], e.g. librispeech:test-clean")
-    return CorpusConfig(corpus, split, folder)
 
 
 def _compress(checkpoint: str, revision: str | None, out: Path, values: str) -> "SavedFile":

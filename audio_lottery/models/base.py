@@ -20,6 +20,7 @@ from audio_lottery.config import ModelConfig, SpecAugmentConfig
 from audio_lottery.data.text import Vocabulary
 from audio_lottery.errors import ModelError
 from audio_lottery.models.checkpoint import OpenedCheckpoint
+from audio_lottery.models.graph import Graph
 from audio_lottery.models.words import Word, words
 
 Inputs = dict[str, Tensor]
@@ -110,6 +111,7 @@ class Backbone(ABC):
             `ModelConfig.reset_head` draws anew.
         predicts: what the points of `predict` are; a teacher's must be the same. Empty where there is no `predict`.
         settings: fields of `ModelConfig` that this family takes and others refuse.
+        instead_of_a_graph: what to do where `graph` refuses.
         module: what is trained, pruned, saved and accelerated.
         processor: feature extractor and tokenizer, saved beside the module so that transformers finds them.
     """
@@ -119,6 +121,7 @@ class Backbone(ABC):
     heads: ClassVar[tuple[str, ...]] = ()
     predicts: ClassVar[str] = ""
     settings: ClassVar[frozenset[str]] = frozenset()
+    instead_of_a_graph: ClassVar[str] = "run it with `audio-lottery transcribe`, or audio_lottery.transcribe.Recogniser"
 
     def __init__(self, module: PreTrainedModel, processor: Any) -> None:
         self.module = module
@@ -290,6 +293,28 @@ class Backbone(ABC):
     def blank(self) -> int | None:
         """Id of the CTC blank; None where emissions are not CTC logits, which language-model search needs."""
         return None
+
+    # -- on other runtimes --------------------------------------------------------------------------------------------
+
+    def graph(self) -> Graph:
+        """The module as one graph, for runtimes that know neither torch nor this package; it shares the weights.
+
+        Raises:
+            ModelError: the module is called step by step while it searches, so that no one graph is the recogniser.
+        """
+        raise ModelError(
+            f"a model of the family {self.family} is no single graph, for its search calls it label by label; "
+            f"{self.instead_of_a_graph}"
+        )
+
+    @property
+    def pieces(self) -> list[str]:
+        """What each output of the graph adds to the text: "" for the blank, " " between words.
+
+        Raises:
+            ModelError: the family has no graph.
+        """
+        raise ModelError(f"a model of the family {self.family} is no single graph")
 
     # -- times --------------------------------------------------------------------------------------------------------
 

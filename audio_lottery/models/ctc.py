@@ -19,9 +19,10 @@ from audio_lottery.models import pretrained
 from audio_lottery.models.base import Backbone, Emission, Hypothesis, Inputs, Predictions
 from audio_lottery.models.characters import min_frames
 from audio_lottery.models.checkpoint import OpenedCheckpoint
+from audio_lottery.models.graph import Graph
 from audio_lottery.models.loss import ctc_loss
 from audio_lottery.models.padding import PaddingTrial, output_frames, shortest_audio, try_padding
-from audio_lottery.models.tokenizers import vocabulary_of
+from audio_lottery.models.tokenizers import pieces_of, vocabulary_of
 from audio_lottery.models.words import merge_repeats
 
 # Frames between which the length of one is measured: not among the first, whose windows are not whole.
@@ -169,6 +170,18 @@ class CtcBackbone(Backbone):
             written = merge_repeats(row[:count].tolist(), self.blank, self.frame_seconds)
             found.append([Hypothesis(text, total, total, 0.0, written.labels, written.starts, written.ends)])
         return found
+
+    def graph(self) -> Graph:
+        """See `Backbone.graph`: logits of every frame."""
+        given = self.features([np.zeros(self.shortest, np.float32)])
+        main = self.module.main_input_name
+        names = (main, *(name for name in given if name != main))
+        return Graph(self.module, names, tuple(given[name].dtype for name in names)).eval()
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """See `Backbone.pieces`."""
+        return pieces_of(self.processor.tokenizer, int(self.module.config.vocab_size), self.blank)
 
     def _losses(self, logits: Tensor, frames: Tensor, labels: Sequence[Tensor]) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):

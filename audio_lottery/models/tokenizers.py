@@ -9,11 +9,13 @@ from transformers import ParakeetTokenizer
 
 from audio_lottery.data.text import Vocabulary
 from audio_lottery.data.text.vocabulary import require_writable
-from audio_lottery.errors import ConfigError, TextError
+from audio_lottery.errors import ConfigError, ModelError, TextError
 from audio_lottery.models.characters import PAD_TOKEN, UNKNOWN_TOKEN, CharacterVocabulary
 
 Kind = Literal["bpe", "unigram"]
 
+# What word pieces mark the begin of a word with.
+_WORD_BEGIN = "▁"
 
 _REMEDY = "train one on such text, or leave such utterances out with --data.out_of_vocabulary drop"
 
@@ -105,3 +107,27 @@ def vocabulary_of(processor: Any) -> Vocabulary:
     if getattr(tokenizer, "word_delimiter_token", None) is None and hasattr(tokenizer, "backend_tokenizer"):
         return PieceVocabulary(tokenizer)
     return CharacterVocabulary.from_processor(processor)
+
+
+def pieces_of(tokenizer: Any, outputs: int, blank: int) -> list[str]:
+    """What each output adds to a text: tokens with their mark of a word's begin or end as a space, "" for the blank.
+
+    Raises:
+        ModelError: texts that are joined of these pieces are not those that the tokenizer writes.
+    """
+    delimiter = getattr(tokenizer, "word_delimiter_token", None) or _WORD_BEGIN
+    tokens = tokenizer.convert_ids_to_tokens(list(range(outputs)))
+    pieces = ["" if token is None else str(token).replace(delimiter, " ") for token in tokens]
+    if getattr(tokenizer, "do_lower_case", False):
+        pieces = [piece.lower() for piece in pieces]
+    pieces[blank] = ""
+    # words of any two outputs: whatever else a tokenizer does shows in some of them
+    labels = [index for index in range(outputs) if index != blank]
+    for first, second in zip(labels, labels[1:] + labels[:1], strict=True):
+        written = tokenizer.decode([first, second], group_tokens=False)
+        if "".join((pieces[first], pieces[second])).split() != written.split():
+            raise ModelError(
+                f"{type(tokenizer).__name__} writes '{tokens[first]}', '{tokens[second]}' as '{written}', so its texts "
+                "cannot be joined of tokens by another program; use a tokenizer of characters or word pieces"
+            )
+    return pieces

@@ -77,6 +77,10 @@ class Whisper(Backbone):
     heads = (r"^proj_out\.",)
     predicts = "labels"
     settings = frozenset({"window", "language"})
+    instead_of_a_graph = (
+        "convert it with CTranslate2's ct2-transformers-converter, or run it with `audio-lottery transcribe`, or "
+        "audio_lottery.transcribe.Recogniser"
+    )
 
     def __init__(self, module: Any, processor: Any, window: float | None = None) -> None:
         super().__init__(module, processor)

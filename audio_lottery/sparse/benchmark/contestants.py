@@ -8,13 +8,14 @@ chooses its kernels ahead.
 import copy
 import importlib.util
 import logging
+import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ def torch_bfloat16(model: Logits, inputs: Tensor, threads: int, folder: Path) ->
 
 def torch_int8(model: Logits, inputs: Tensor, threads: int, folder: Path) -> Call:
     """Linear layers in int8, activations quantised on the fly: torch's dynamic quantisation."""
-    with _quiet():
+    with quiet():
         return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
 
 
@@ -84,7 +85,7 @@ def onnx_int8(model: Logits, inputs: Tensor, threads: int, folder: Path) -> Call
     products, target = folder / "int8-products.onnx", folder / "int8.onnx"
     types = quantization.QuantType
     common = {"use_external_data_format": True}
-    with _quiet():
+    with quiet():
         quantization.quantize_dynamic(
             source,
             products,
@@ -129,7 +130,7 @@ def _export(model: Logits, inputs: Tensor, folder: Path) -> Path:
     """The model as ONNX in ``folder``, exported once for all contestants of one length."""
     path = folder / "float32.onnx"
     if not path.exists():
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             torch.onnx.export(
                 plain(model),
                 (inputs,),
@@ -142,7 +143,10 @@ def _export(model: Logits, inputs: Tensor, folder: Path) -> Path:
     return path
 
 
-def plain(model: Logits) -> Logits:
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def plain(model: Model) -> Model:
     """A copy whose weights are stored as they are used.
 
     Of the weight norm of a positional convolution the exporter makes nodes that compute the weight anew in every call,
@@ -161,6 +165,24 @@ def plain(model: Logits) -> Logits:
     return model
 
 
+def quantise(model: Any, calibration: Sequence[Any]) -> Any:
+    """An OpenVINO model in int8: NNCF's post-training quantisation with its settings for transformers.
+
+    Args:
+        model: in float32; what is not quantised stays so.
+        calibration: inputs of the model.
+    """
+    nncf: Any = import_module("nncf")
+    with quiet(), redirect_stdout(sys.stderr):  # its progress
+        return nncf.quantize(
+            model,
+            nncf.Dataset(list(calibration)),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(calibration),
+        )
+
+
 def _onnx_session(path: Path, threads: int) -> Call:
     onnxruntime: Any = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
@@ -176,7 +198,7 @@ def _onnx_session(path: Path, threads: int) -> Call:
 
 def _openvino(model: Logits, inputs: Tensor, threads: int, precision: str) -> Call:
     openvino: Any = import_module("openvino")
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         graph = openvino.convert_model(model, example_input=inputs, input=list(inputs.shape))
     settings = {
         "INFERENCE_PRECISION_HINT": precision,
@@ -193,9 +215,11 @@ def _openvino(model: Logits, inputs: Tensor, threads: int, precision: str) -> Ca
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporters' warnings about tracing and deprecation, which no user of a benchmark can act on."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "root", "onnxscript", "onnx_ir", "transformers")]
+    loggers = [
+        logging.getLogger(name) for name in ("torch.onnx", "root", "onnxscript", "onnx_ir", "transformers", "nncf")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -1,0 +1,136 @@
+"""The scripts of docs/deploy.md, with models that are tiny: the service answers, the table has its rows."""
+
+import http.client
+import importlib.util
+import io
+import json
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audio_lottery.errors import ConfigError
+from audio_lottery.sparse.format import save
+from audio_lottery.transcribe import Recogniser
+from tests.export.test_export import TINY, audio, needs, sparse
+from tests.models.test_transducer import bursts, lively
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def recogniser():
+    return Recogniser(sparse("conformer"), threads=1)
+
+
+@pytest.fixture(scope="module")
+def port(recogniser):
+    with script("serve").Service(("127.0.0.1", 0), recogniser) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        yield service.server_address[1]
+        service.shutdown()
+
+
+def ask(port: int, method: str, body: bytes | None = None, headers: dict | None = None) -> tuple[int, dict]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, "/", body, headers or {})
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
+
+
+def test_a_recording_of_another_rate_is_answered_with_its_words(port, recogniser):
+    samples = np.repeat(audio(1.0)[0], 2)[:, None].repeat(2, 1)
+    file = io.BytesIO()
+    soundfile.write(file, samples, 32_000, format="FLAC")
+    status, found = ask(port, "POST", file.getvalue())
+    again, rate = soundfile.read(io.BytesIO(file.getvalue()), dtype="float32")
+    assert (status, found["text"]) == (200, recogniser.transcribe(again, sample_rate=rate).text)
+    assert ask(port, "GET") == (200, {"ready": True})
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "complaint"),
+    [
+        (b"no audio", {}, 400, "Format not recognised"),
+        (b"", {}, 400, "Format not recognised"),
+        (None, {"Content-Length": "999999999"}, 413, "at most"),
+        (None, {"Content-Length": "x"}, 413, "at most"),
+    ],
+)
+def test_what_is_no_recording_is_answered_with_an_error(port, body, headers, status, complaint):
+    answered, found = ask(port, "POST", body, headers)
+    assert answered == status
+    assert complaint in found["error"]
+
+
+def live(recogniser: Recogniser, data: bytes) -> list[dict]:
+    with script("serve").LiveService(("127.0.0.1", 0), recogniser) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        with socket.create_connection(service.server_address, timeout=60) as speaker:
+            speaker.sendall(data)
+            speaker.shutdown(socket.SHUT_WR)
+            lines = speaker.makefile().read().splitlines()
+        service.shutdown()
+    return [json.loads(line) for line in lines]
+
+
+def test_speech_over_a_socket(recogniser):
+    speech = (np.clip(bursts(32_000), -1, 1) * 32767).astype("<i2").tobytes()
+    streaming = Recogniser(lively(TINY["transducer"], bidirectional=False), threads=1)
+    found = live(streaming, speech)
+    samples = np.frombuffer(speech, "<i2").astype(np.float32) / 32768
+    assert " ".join(line["text"] for line in found if line["final"]) == streaming.transcribe(samples).text
+    assert "cannot stream" in live(recogniser, speech)[0]["error"]
+
+
+@needs("openvino")
+def test_the_table_has_a_row_for_every_contestant(tiny_corpus, tmp_path, monkeypatch, capsys):
+    backbone = sparse("conformer")
+    backbone.save(tmp_path / "dense")
+    save(backbone.module, tmp_path / "ticket", processor=backbone.processor)
+    table = script("deploy_table")
+    monkeypatch.setattr(table, "PRECISIONS", ("float32",))
+    arguments = [str(tmp_path / "dense"), str(tmp_path / "ticket"), "--test", str(tiny_corpus / "test.jsonl")]
+    monkeypatch.setattr(sys, "argv", ["deploy_table", *arguments, "--repeats", "1", "--json", str(tmp_path / "t.json")])
+    table.main()
+    written = json.loads((tmp_path / "t.json").read_text())
+    titles = ["dense, torch float32", "dense, OpenVINO float32", "ticket, float32"]
+    assert [row["contestant"] for row in written["rows"]] == titles
+    assert len({row["wer"] for row in written["rows"]}) == 1
+    by_title = {row["contestant"]: row for row in written["rows"]}
+    assert all(row["peak_mib"] > row["libraries_mib"] > 10 and row["rtf"] > 0 for row in written["rows"])
+    assert by_title[titles[1]]["libraries_mib"] < 0.5 * by_title[titles[0]]["libraries_mib"], "without torch"
+    assert by_title[titles[2]]["bytes"] < by_title[titles[0]]["bytes"]
+    printed = capsys.readouterr().out
+    assert all(f"| {title} |" in printed for title in titles)
+    assert "OpenVINO int8 is left out" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--test", "nothing"], "--test nothing is neither"),
+        (["--test", "{test}", "--repeats", "0"], "--repeats 0"),
+        (["--test", "{test}", "--threads", "0"], "--threads 0"),
+        (["--test", "{test}"], r"model\.sparse\.safetensors is missing"),
+    ],
+)
+def test_bad_options_of_the_table(arguments, complaint, tiny_corpus, tmp_path, monkeypatch):
+    table = script("deploy_table")
+    monkeypatch.setattr(table, "dense", lambda *arguments: [])
+    given = [one.format(test=tiny_corpus / "test.jsonl") for one in arguments]
+    monkeypatch.setattr(sys, "argv", ["deploy_table", "no-model", str(tmp_path), *given])
+    with pytest.raises(ConfigError, match=complaint):
+        table.main()
