@@ -22,7 +22,7 @@ from audio_lottery.errors import CorpusError, StorageError
 COUNTS = {
     "mini-libri": {"train-clean": 1440, "dev-clean": 80, "test-clean": 80},
     "mini-cv": {"train": 500, "dev": 60, "test": 60, "validated": 620},
-    "mini-ted": {"train": 736, "dev": 81, "test": 120},
+    "mini-ted": {"train": 736, "dev": 481, "test": 120},
 }
 SPLITS = [(corpus, split) for corpus, splits in COUNTS.items() for split in splits]
 EVALUATION = ("dev", "test", "dev-clean", "test-clean")
@@ -67,7 +67,8 @@ def test_no_speaker_is_in_two_splits(rows: dict, corpus: str) -> None:
 
 
 def test_no_voice_is_in_two_splits_of_any_corpora() -> None:
-    tables = (voices.table_voices(voices.LIBRI, 0), voices.cv_voices(), voices.table_voices(voices.TED, 1))
+    ted = (voices.table_voices(voices.TED, 1), voices.table_voices(voices.TED_MORE, 3))
+    tables = (voices.table_voices(voices.LIBRI, 0), voices.cv_voices(), *ted)
     names = [voice.name for table in tables for split in table.values() for voice in split]
     assert [name for name, count in Counter(names).items() if count > 1] == []
 

@@ -20,7 +20,7 @@ from typing import Any
 from audio_lottery.errors import CorpusError, storage_error
 from audio_lottery.storage import file_lock
 
-VERSION = 1
+VERSION = 2
 """Goes up when a corpus changes; the cache folder's name carries it."""
 
 MINI: dict[str, tuple[str, str]] = {
@@ -66,7 +66,7 @@ class MiniCorpora:
 
 
 def default_root() -> Path:
-    """``~/.cache/audio_lottery/mini-v1``; AUDIO_LOTTERY_CACHE in the environment replaces all but the last part."""
+    """``~/.cache/audio_lottery/mini-v2``; AUDIO_LOTTERY_CACHE in the environment replaces all but the last part."""
     parent = os.environ.get("AUDIO_LOTTERY_CACHE") or "~/.cache/audio_lottery"
     return Path(parent).expanduser() / f"mini-v{VERSION}"
 

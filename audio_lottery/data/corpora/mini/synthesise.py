@@ -16,12 +16,13 @@ import numpy as np
 from .espeak import Espeak
 from .grammar import SEED, SLOTS, Sentences, pick, plain
 from .resample import Samples, Signal, level, noise, resample, to_pcm, trim
-from .voices import CV_SPEAKERS, LIBRI, TED, Voice, cv_voices, table_voices
+from .voices import CV_SPEAKERS, LIBRI, TED, TED_MORE, Voice, cv_voices, table_voices
 from .writers import CV_RATE, LIBRI_RATE, TED_RATE, CommonVoice, LibriSpeech, Talk, ted_text
 
 LIBRI_COUNTS = {"train-clean": 1440, "dev-clean": 80, "test-clean": 80}
 CV_COUNTS = {"train": 500, "dev": 60, "test": 60}
 TED_COUNTS = {"train": 736, "dev": 81, "test": 120}
+TED_MORE_COUNTS = {"dev": 400}
 _CHAPTERS = 2
 _RMS = 2400.0  # 16-bit units: about -23 dB of full scale
 # Power of the room noise in 16-bit units: 56 to 38 dB below the speech, 38 to 18 and 48 to 32.
@@ -147,14 +148,16 @@ def make_ted(root: Path, limit: int, tick: Callable[[], None]) -> dict[str, floa
     rng = studio.rng
     hours: dict[str, float] = {}
     number = 0
-    for split, voices in table_voices(TED, 1).items():
+    talks = [(TED_COUNTS, item) for item in table_voices(TED, 1).items()]
+    talks += [(TED_MORE_COUNTS, item) for item in table_voices(TED_MORE, 3).items()]
+    for counts, (split, voices) in talks:
         for voice in voices:
             number += 1
             studio.use(voice)
             studio.enter(_TED_ROOMS)
             talk = Talk(f"{pick(rng, SLOTS['month'])}{number:02d}_{2001 + number % 17}", voice)
             talk.gap(to_pcm(studio.room(1.0, 3.0)))
-            count = min(TED_COUNTS[split] // len(voices), limit)
+            count = min(counts[split] // len(voices), limit)
             for index in range(count):
                 if index == count // 2:
                     talk.segment(to_pcm(studio.speech(sentences.draw())), "ignore_time_segment_in_scoring")
