@@ -17,6 +17,7 @@ _HOST = {name for name, present in get_host_cpu_features().items() if present}
 _FEATURES = {part[1:] for part in config.CPU_FEATURES.split(",") if part[:1] == "+"} if config.CPU_FEATURES else _HOST
 WIDTH = 16 if "avx512f" in _FEATURES else 8
 HAS_BF16_DOT = "avx512bf16" in _FEATURES
+HAS_HALF = "f16c" in _FEATURES or "avx512f" in _FEATURES
 
 FLOAT = ir.FloatType()
 INT = ir.IntType(32)
@@ -183,6 +184,18 @@ def store(typing, array, offset, value):
 def splat(typing, scalar):
     """One float32 in every lane."""
     return vector(types.float32), lambda context, builder, signature, values: splat_lanes(builder, values[0])
+
+
+@intrinsic
+def total(typing, a):
+    """The sum of all lanes, added in pairs."""
+
+    def generate(context, builder, signature, values):
+        kind = ir.FunctionType(FLOAT, [FLOAT, LANES])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{WIDTH}f32")
+        return builder.call(function, [ir.Constant(FLOAT, 0.0), values[0]], fastmath=("reassoc",))
+
+    return types.float32(vector), generate
 
 
 @intrinsic

@@ -1,0 +1,262 @@
+"""A few frames at a time: products, and attention of single queries over keys that lie as torch keeps them.
+
+A *narrow tile* holds up to ``WIDTH`` frames of all features, [features, WIDTH]: one vector a row. The products of
+`rows` hide the latency of a multiply-add behind the sums of 8 vectors; here the weights of a row are shared by four
+sums instead.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core.extending import intrinsic
+
+from audio_lottery.sparse.kernels.elementwise import activate, layer_norm
+from audio_lottery.sparse.kernels.rows import block_rows
+from audio_lottery.sparse.kernels.vector import (
+    LANES,
+    LONG,
+    WIDTH,
+    add,
+    data_pointer,
+    divide,
+    emit_sums,
+    exp,
+    fma,
+    fma_lanes,
+    load,
+    load_lanes,
+    maximum,
+    multiply,
+    splat,
+    splat_lanes,
+    store,
+    store_lanes,
+    subtract,
+    total,
+)
+
+F = np.float32
+_SUMS = 4
+_LOWEST = F(-3e38)
+
+
+@intrinsic
+def _row(typing, x, values, offsets, first, last, out, target, start, origin, bias):
+    """out[target …] = start[origin …] + bias + Σ values[j] · x[offsets[j] …] for j in [first, last); no start: -1."""
+
+    def generate(context, builder, signature, arguments):
+        kinds = signature.args
+        first, last, target, origin, bias = (arguments[i] for i in (3, 4, 6, 8, 9))
+        x, values, offsets, out, start = (data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 1, 2, 5, 7))
+
+        def weighed(index, so_far):
+            weight = splat_lanes(builder, builder.load(builder.gep(values, [index])))
+            place = builder.sext(builder.load(builder.gep(offsets, [index])), LONG)
+            return fma_lanes(builder, weight, load_lanes(builder, x, place), so_far)
+
+        def several(index, sums):
+            begin = builder.add(first, builder.mul(index, LONG(_SUMS)))
+            return [weighed(builder.add(begin, LONG(number)), one) for number, one in enumerate(sums)]
+
+        zero = ir.Constant(LANES, [0.0] * WIDTH)
+        rounds = builder.sdiv(builder.sub(last, first), LONG(_SUMS))
+        addend = (
+            builder.icmp_signed(">=", origin, LONG(0)),
+            lambda: [load_lanes(builder, start, origin)] + [zero] * (_SUMS - 1),
+        )
+        initial = [splat_lanes(builder, bias)] + [zero] * (_SUMS - 1)
+        a, b, c, d = emit_sums(builder, LONG(0), rounds, initial, addend, several)
+        joined = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
+        left = builder.add(first, builder.mul(rounds, LONG(_SUMS)))
+        never = (ir.Constant(ir.IntType(1), 0), lambda: [zero])
+        (joined,) = emit_sums(builder, left, last, [joined], never, lambda index, sums: [weighed(index, sums[0])])
+        store_lanes(builder, joined, out, target)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return (
+        types.void(x, values, offsets, integer, integer, out, integer, start, integer, types.float32),
+        generate,
+    )
+
+
+@njit(nogil=True, cache=True)
+def narrow_product(matrix, x, out, adds):
+    """out (+)= W·x + bias on narrow tiles.
+
+    Args:
+        matrix: values, offsets, pointers, bias of a `SparseMatrix` on rows ``WIDTH`` apart, and whether it is in blocks.
+        x: [columns, WIDTH], flat.
+        out: [rows, WIDTH], flat.
+        adds: whether ``out`` is added to.
+    """
+    values, offsets, pointers, bias, blocks = matrix
+    origin = 0 if adds else -1
+    if blocks:
+        block_rows(values, offsets, pointers, 0, bias.size, bias, x, out, 0, WIDTH, out, origin, WIDTH, 1)
+        return
+    for row in range(bias.size):
+        place = row * WIDTH
+        begin = place if adds else -1
+        _row(x, values, offsets, pointers[row], pointers[row + 1], out, place, out, begin, bias[row])
+
+
+@njit(nogil=True, cache=True)
+def pack_narrow(source, origin, stride, frames, features, tile):
+    """``frames`` rows of ``features``, ``stride`` apart, to a narrow tile; zeros behind them."""
+    for feature in range(features):
+        for frame in range(frames):
+            tile[feature * WIDTH + frame] = source[origin + frame * stride + feature]
+        for frame in range(frames, WIDTH):
+            tile[feature * WIDTH + frame] = F(0.0)
+
+
+@njit(nogil=True, cache=True)
+def unpack_narrow(tile, first, features, frames, out, target, stride):
+    """Rows ``first`` … of a narrow tile to ``frames`` rows of ``features``, ``stride`` apart."""
+    for feature in range(features):
+        for frame in range(frames):
+            out[target + frame * stride + feature] = tile[(first + feature) * WIDTH + frame]
+
+
+@njit(nogil=True, cache=True)
+def _attend_row(query, place, keys, values, origin, count, size, allowed, mask, out, target, scores):
+    """One query of one head over ``count`` keys.
+
+    Args:
+        query: flat; the query, already scaled, from ``place`` on.
+        place: see above.
+        keys: flat; [count, size] from ``origin`` on.
+        values: the same.
+        origin: see above.
+        count: see above.
+        size: features of a head, a multiple of ``WIDTH``.
+        allowed: flat; which keys may be attended to, from ``mask`` on.
+        mask: negative where all may.
+        out: [size] from ``target`` on.
+        target: see above.
+        scores: ``count`` in whole vectors and a vector more, of this thread's own.
+    """
+    for key in range(count):
+        sums = multiply(load(query, place), load(keys, origin + key * size))
+        for part in range(WIDTH, size, WIDTH):
+            sums = fma(load(query, place + part), load(keys, origin + key * size + part), sums)
+        scores[key] = total(sums)
+    whole = (count + WIDTH - 1) // WIDTH * WIDTH
+    for key in range(count, whole):
+        scores[key] = _LOWEST
+    if mask >= 0:
+        for key in range(count):
+            if not allowed[mask + key]:
+                scores[key] = _LOWEST
+    top = splat(_LOWEST)
+    for key in range(0, whole, WIDTH):
+        top = maximum(top, load(scores, key))
+    store(scores, whole, top)
+    highest = _LOWEST
+    for lane in range(WIDTH):
+        highest = max(highest, scores[whole + lane])
+    top = splat(F(highest))
+    weights = splat(F(0.0))
+    for key in range(0, whole, WIDTH):
+        one = exp(subtract(load(scores, key), top))
+        weights = add(weights, one)
+        store(scores, key, one)
+    share = divide(splat(F(1.0)), splat(total(weights)))
+    for part in range(0, size, WIDTH):
+        a = splat(F(0.0))
+        b = splat(F(0.0))
+        c = splat(F(0.0))
+        d = splat(F(0.0))
+        begin = origin + part
+        fours = count // 4 * 4
+        for key in range(0, fours, 4):
+            a = fma(splat(scores[key]), load(values, begin + key * size), a)
+            b = fma(splat(scores[key + 1]), load(values, begin + (key + 1) * size), b)
+            c = fma(splat(scores[key + 2]), load(values, begin + (key + 2) * size), c)
+            d = fma(splat(scores[key + 3]), load(values, begin + (key + 3) * size), d)
+        for key in range(fours, count):
+            a = fma(splat(scores[key]), load(values, begin + key * size), a)
+        store(out, target + part, multiply(add(add(a, b), add(c, d)), share))
+
+
+@njit(nogil=True, cache=True)
+def attend_rows(first, last, queries, stride, keys, values, shape, allowed, mode, out, scores):
+    """Attention of every query of some heads.
+
+    Args:
+        first: of the heads of all texts, which of them.
+        last: one past the last.
+        queries: flat; that of head h and row r begins at r·stride + h·size.
+        stride: see above.
+        keys: [texts, heads, seen, size], flat.
+        values: the same.
+        shape: heads, queries a text, seen, size.
+        allowed: [texts or 1, queries, seen] bool, flat.
+        mode: 0: a query sees all keys; 1: those up to its own, which are the last; 2: those ``allowed`` to its text;
+            3: the same for all texts.
+        out: flat; rows of heads · size.
+        scores: see `_attend_row`.
+    """
+    heads, steps, seen, size = shape
+    for number in range(first, last):
+        text = number // heads
+        head = number - text * heads
+        for step in range(steps):
+            row = text * steps + step
+            count = seen - steps + step + 1 if mode == 1 else seen
+            mask = -1
+            if mode == 2:
+                mask = row * seen
+            elif mode == 3:
+                mask = step * seen
+            place = row * stride + head * size
+            target = row * heads * size + head * size
+            _attend_row(
+                queries, place, keys, values, number * seen * size, count, size, allowed, mask, out, target, scores
+            )
+
+
+@njit(nogil=True, cache=True)
+def project(states, first, frames, size, norm, matrix, scratch, out):
+    """Rows of [rows, size] through a layer norm and a product, to rows of the product's own length.
+
+    Args:
+        states: flat.
+        first: which rows: ``frames`` from here on.
+        frames: at most ``WIDTH``.
+        size: see above.
+        norm: weight, bias, epsilon.
+        matrix: see `narrow_product`.
+        scratch: (size + rows of the matrix) · ``WIDTH`` floats.
+        out: flat.
+    """
+    tile, result = scratch[: size * WIDTH], scratch[size * WIDTH :]
+    pack_narrow(states, first * size, size, frames, size, tile)
+    layer_norm(tile, 0, tile, 0, size, WIDTH, norm[0], norm[1], norm[2], 1)
+    narrow_product(matrix, tile, result, False)
+    rows = matrix[3].size
+    unpack_narrow(result, 0, rows, frames, out, first * rows, rows)
+
+
+@njit(nogil=True, cache=True)
+def output(context, states, first, frames, size, matrix, scratch):
+    """states += the output projection of attention's ``context``; arguments as in `project`."""
+    tile, sums = scratch[: size * WIDTH], scratch[size * WIDTH :]
+    pack_narrow(states, first * size, size, frames, size, sums)
+    pack_narrow(context, first * size, size, frames, size, tile)
+    narrow_product(matrix, tile, sums, True)
+    unpack_narrow(sums, 0, size, frames, states, first * size, size)
+
+
+@njit(nogil=True, cache=True)
+def feed_forward(states, first, frames, size, norm, inner, outer, activation, scratch):
+    """states += the feed-forward layer of their norm; ``scratch`` has (2 · size + rows of inner) · ``WIDTH``."""
+    width = size * WIDTH
+    sums, tile, hidden = scratch[:width], scratch[width : 2 * width], scratch[2 * width :]
+    pack_narrow(states, first * size, size, frames, size, sums)
+    layer_norm(sums, 0, tile, 0, size, WIDTH, norm[0], norm[1], norm[2], 1)
+    narrow_product(inner, tile, hidden, False)
+    activate(activation, hidden, 0, inner[3].size, WIDTH, 1)
+    narrow_product(outer, hidden, sums, True)
+    unpack_narrow(sums, 0, size, frames, states, first * size, size)
