@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import GenerationMixin, WhisperConfig, WhisperForConditionalGeneration
+from transformers import GenerationConfig, GenerationMixin, WhisperConfig, WhisperForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from audio_lottery.errors import ModelError
@@ -156,6 +156,26 @@ def test_generate_of_transformers(cache):
         ]
         assert torch.equal(*texts)
     assert torch.equal(*(one.generate(features, max_new_tokens=6) for one in (model, fast)))
+
+
+@torch.no_grad()
+def test_words_that_are_never_written():
+    model = plain()
+    fast, features = accelerate(model, force=True), torch.randn(2, 16, 300)
+
+    def write(one, **lists):
+        settings = GenerationConfig(
+            max_length=9, decoder_start_token_id=1, eos_token_id=2, pad_token_id=0, bos_token_id=1, **lists
+        )
+        return GenerationMixin.generate(one, features, generation_config=settings)[:, 1:]
+
+    written = write(fast)
+    for lists, places in (
+        ({"suppress_tokens": written.unique().tolist()}, slice(None)),
+        ({"begin_suppress_tokens": written[:, 0].tolist()}, slice(1)),
+    ):
+        assert torch.equal(write(fast, **lists), write(model, **lists))
+        assert not torch.isin(write(fast, **lists)[:, places], torch.tensor(next(iter(lists.values())))).any()
 
 
 @torch.no_grad()
