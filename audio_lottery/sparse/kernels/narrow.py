@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.core.extending import intrinsic
 
 from audio_lottery.sparse.kernels.elementwise import activate, layer_norm
-from audio_lottery.sparse.kernels.rows import block_rows
+from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, block_rows
 from audio_lottery.sparse.kernels.vector import (
     LANES,
     LONG,
@@ -41,17 +41,20 @@ _LOWEST = F(-3e38)
 
 
 @intrinsic
-def _row(typing, x, values, offsets, first, last, out, target, start, origin, bias):
-    """out[target …] = start[origin …] + bias + Σ values[j] · x[offsets[j] …] for j in [first, last); no start: -1."""
+def _row(typing, x, values, columns, first, last, out, target, start, origin, bias):
+    """out[target …] = start[origin …] + bias + Σ values[j] · x[columns[j]] for j in [first, last); no start: -1."""
 
     def generate(context, builder, signature, arguments):
         kinds = signature.args
         first, last, target, origin, bias = (arguments[i] for i in (3, 4, 6, 8, 9))
-        x, values, offsets, out, start = (data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 1, 2, 5, 7))
+        x, values, columns, out, start = (
+            data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 1, 2, 5, 7)
+        )
 
         def weighed(index, so_far):
             weight = splat_lanes(builder, builder.load(builder.gep(values, [index])))
-            place = builder.sext(builder.load(builder.gep(offsets, [index])), LONG)
+            column = builder.zext(builder.load(builder.gep(columns, [index])), LONG)
+            place = builder.mul(column, LONG(WIDTH))
             return fma_lanes(builder, weight, load_lanes(builder, x, place), so_far)
 
         def several(index, sums):
@@ -75,7 +78,7 @@ def _row(typing, x, values, offsets, first, last, out, target, start, origin, bi
 
     integer = types.int64
     return (
-        types.void(x, values, offsets, integer, integer, out, integer, start, integer, types.float32),
+        types.void(x, values, columns, integer, integer, out, integer, start, integer, types.float32),
         generate,
     )
 
@@ -85,12 +88,12 @@ def narrow_product(matrix, x, out, adds):
     """out (+)= W·x + bias on narrow tiles.
 
     Args:
-        matrix: values, offsets, pointers, bias of a `SparseMatrix` on rows ``WIDTH`` apart, and whether it is in blocks.
+        matrix: arrays of a `runtime.whisper_decoder.Narrow`.
         x: [columns, WIDTH], flat.
         out: [rows, WIDTH], flat.
         adds: whether ``out`` is added to.
     """
-    values, offsets, pointers, bias, blocks = matrix
+    values, columns, offsets, pointers, bias, blocks = matrix
     origin = 0 if adds else -1
     if blocks:
         block_rows(values, offsets, pointers, 0, bias.size, bias, x, out, 0, WIDTH, out, origin, WIDTH, 1)
@@ -98,7 +101,80 @@ def narrow_product(matrix, x, out, adds):
     for row in range(bias.size):
         place = row * WIDTH
         begin = place if adds else -1
-        _row(x, values, offsets, pointers[row], pointers[row + 1], out, place, out, begin, bias[row])
+        _row(x, values, columns, pointers[row], pointers[row + 1], out, place, out, begin, bias[row])
+
+
+@njit(nogil=True, cache=True)
+def single_product(matrix, x, out, adds):
+    """`narrow_product` for one frame: x is [columns], out [rows]."""
+    values, columns, _, pointers, bias, blocks = matrix
+    if blocks:
+        _single_blocks(values, columns, pointers, bias, x, out, adds)
+        return
+    one = np.uint64(1)
+    for row in range(bias.size):
+        a = bias[row]
+        b = c = d = F(0.0)
+        # not negative: an index that may be is looked at before every load
+        place = np.uint64(pointers[row])
+        last = np.uint64(pointers[row + 1])
+        fours = last - (last - place) % np.uint64(4)
+        while place < fours:
+            a += values[place] * x[columns[place]]
+            place += one
+            b += values[place] * x[columns[place]]
+            place += one
+            c += values[place] * x[columns[place]]
+            place += one
+            d += values[place] * x[columns[place]]
+            place += one
+        while place < last:
+            a += values[place] * x[columns[place]]
+            place += one
+        out[row] = ((a + b) + (c + d)) + (out[row] if adds else F(0.0))
+
+
+@njit(nogil=True, cache=True)
+def _single_blocks(values, columns, pointers, bias, x, out, adds):
+    for row in range(0, bias.size, WIDTH):
+        block = row // BLOCK_ROWS
+        within = row - block * BLOCK_ROWS
+        last = pointers[block + 1]
+        fours = last - (last - pointers[block]) % 4
+        a = load(bias, row)
+        b = splat(F(0.0))
+        c = splat(F(0.0))
+        d = splat(F(0.0))
+        for place in range(pointers[block], fours, 4):
+            read = place * BLOCK_ROWS + within
+            a = fma(splat(x[columns[place]]), load(values, read), a)
+            b = fma(splat(x[columns[place + 1]]), load(values, read + BLOCK_ROWS), b)
+            c = fma(splat(x[columns[place + 2]]), load(values, read + 2 * BLOCK_ROWS), c)
+            d = fma(splat(x[columns[place + 3]]), load(values, read + 3 * BLOCK_ROWS), d)
+        for place in range(fours, last):
+            a = fma(splat(x[columns[place]]), load(values, place * BLOCK_ROWS + within), a)
+        sums = add(add(a, b), add(c, d))
+        if adds:
+            sums = add(sums, load(out, row))
+        store(out, row, sums)
+
+
+@njit(nogil=True, cache=True)
+def norm_row(source, origin, size, norm, out):
+    """Layer norm of one frame, [size], a multiple of ``WIDTH``; norm: weight, bias, epsilon."""
+    weight, bias, epsilon = norm
+    sums = splat(F(0.0))
+    for part in range(0, size, WIDTH):
+        sums = add(sums, load(source, origin + part))
+    mean = splat(total(sums) / F(size))
+    squares = splat(F(0.0))
+    for part in range(0, size, WIDTH):
+        centred = subtract(load(source, origin + part), mean)
+        squares = fma(centred, centred, squares)
+    scale = splat(F(1.0) / np.sqrt(total(squares) / F(size) + F(epsilon)))
+    for part in range(0, size, WIDTH):
+        centred = multiply(subtract(load(source, origin + part), mean), scale)
+        store(out, part, fma(centred, load(weight, part), load(bias, part)))
 
 
 @njit(nogil=True, cache=True)
@@ -231,17 +307,24 @@ def project(states, first, frames, size, norm, matrix, scratch, out):
         scratch: (size + rows of the matrix) · ``WIDTH`` floats.
         out: flat.
     """
+    rows = matrix[4].size
     tile, result = scratch[: size * WIDTH], scratch[size * WIDTH :]
+    if frames == 1:
+        norm_row(states, first * size, size, norm, tile)
+        single_product(matrix, tile, out[first * rows :], False)
+        return
     pack_narrow(states, first * size, size, frames, size, tile)
     layer_norm(tile, 0, tile, 0, size, WIDTH, norm[0], norm[1], norm[2], 1)
     narrow_product(matrix, tile, result, False)
-    rows = matrix[3].size
     unpack_narrow(result, 0, rows, frames, out, first * rows, rows)
 
 
 @njit(nogil=True, cache=True)
 def output(context, states, first, frames, size, matrix, scratch):
     """states += the output projection of attention's ``context``; arguments as in `project`."""
+    if frames == 1:
+        single_product(matrix, context[first * size :], states[first * size :], True)
+        return
     tile, sums = scratch[: size * WIDTH], scratch[size * WIDTH :]
     pack_narrow(states, first * size, size, frames, size, sums)
     pack_narrow(context, first * size, size, frames, size, tile)
@@ -253,10 +336,18 @@ def output(context, states, first, frames, size, matrix, scratch):
 def feed_forward(states, first, frames, size, norm, inner, outer, activation, scratch):
     """states += the feed-forward layer of their norm; ``scratch`` has (2 · size + rows of inner) · ``WIDTH``."""
     width = size * WIDTH
+    rows = inner[4].size
+    if frames == 1:
+        norm_row(states, first * size, size, norm, scratch)
+        hidden = scratch[width:]
+        single_product(inner, scratch, hidden, False)
+        activate(activation, hidden, 0, 1, 0, (rows + WIDTH - 1) // WIDTH)
+        single_product(outer, hidden, states[first * size :], True)
+        return
     sums, tile, hidden = scratch[:width], scratch[width : 2 * width], scratch[2 * width :]
     pack_narrow(states, first * size, size, frames, size, sums)
     layer_norm(sums, 0, tile, 0, size, WIDTH, norm[0], norm[1], norm[2], 1)
     narrow_product(inner, tile, hidden, False)
-    activate(activation, hidden, 0, inner[3].size, WIDTH, 1)
+    activate(activation, hidden, 0, rows, WIDTH, 1)
     narrow_product(outer, hidden, sums, True)
     unpack_narrow(sums, 0, size, frames, states, first * size, size)

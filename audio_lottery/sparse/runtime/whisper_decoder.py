@@ -4,6 +4,7 @@ What it has seen lies in the caches of transformers, as transformers lays it out
 are used as they are.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS
 from audio_lottery.sparse.kernels.narrow import attend_rows, feed_forward, output, project
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.linear import SparseLinear
-from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, compile_matrix
+from audio_lottery.sparse.runtime.matrix import KERNELS, Places, compile_matrix
 from audio_lottery.sparse.runtime.modules import (
     Accelerated,
     activation_name,
@@ -33,6 +34,24 @@ _WORTH_SHARING = 1 << 18
 # An additive mask leaves out what it adds less than this to.
 _OUT = -1e4
 _EVERYTHING = np.ones(1, bool)
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """A matrix for a few frames at a time.
+
+    Attributes:
+        kernel: "csr" or "block16x1".
+        rows: output rows.
+        kept: weights that are not zero.
+        arrays: what `kernels.narrow` reads: values, pointers and bias as `SparseMatrix` has them, and between the
+            first two columns (uint16: half as many bytes) and, for blocks, offsets in a narrow tile; whether in blocks.
+    """
+
+    kernel: str
+    rows: int
+    kept: int
+    arrays: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]
 
 
 class DecoderLayer(Accelerated):
@@ -169,8 +188,8 @@ class DecoderLayer(Accelerated):
         each(work, whole(count, share) // share, whole(seen, WIDTH) + WIDTH, "attention")
         return out
 
-    def _project(self, states: np.ndarray, rows: int, norm: int, matrix: SparseMatrix, out: np.ndarray) -> None:
-        packed, size = _arrays(matrix), self.size
+    def _project(self, states: np.ndarray, rows: int, norm: int, matrix: Narrow, out: np.ndarray) -> None:
+        packed, size = matrix.arrays, self.size
 
         def work(number: int, scratch: np.ndarray) -> None:
             first = number * WIDTH
@@ -179,7 +198,7 @@ class DecoderLayer(Accelerated):
         each(work, whole(rows, WIDTH) // WIDTH, (size + matrix.rows) * WIDTH, "the decoder's products")
 
     def _output(self, context: np.ndarray, states: np.ndarray, rows: int, number: int) -> None:
-        packed, size = _arrays(self.outputs[number]), self.size
+        packed, size = self.outputs[number].arrays, self.size
 
         def work(number: int, scratch: np.ndarray) -> None:
             first = number * WIDTH
@@ -188,7 +207,7 @@ class DecoderLayer(Accelerated):
         each(work, whole(rows, WIDTH) // WIDTH, 2 * size * WIDTH, "the decoder's products")
 
     def _feed_forward(self, states: np.ndarray, rows: int) -> None:
-        inner, outer, size, norm = _arrays(self.inner), _arrays(self.outer), self.size, self.norms[2]
+        inner, outer, size, norm = self.inner.arrays, self.outer.arrays, self.size, self.norms[2]
 
         def work(number: int, scratch: np.ndarray) -> None:
             first = number * WIDTH
@@ -209,10 +228,6 @@ def _mask(mask: Tensor | None, texts: int, steps: int, seen: int) -> tuple[int, 
     return (3 if len(mask) == 1 < texts else 2), allowed.contiguous().numpy().reshape(-1)
 
 
-def _arrays(matrix: SparseMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
-    return matrix.values, matrix.offsets, matrix.pointers, matrix.bias, matrix.kernel != "csr"
-
-
 def _joined(layers: list[tuple[nn.Linear, float]]) -> tuple[np.ndarray, np.ndarray]:
     """Weight and bias of linear layers of one input, one under the other, each times a number."""
     weights = [to_numpy(layer.weight) * np.float32(scale) for layer, scale in layers]
@@ -222,11 +237,13 @@ def _joined(layers: list[tuple[nn.Linear, float]]) -> tuple[np.ndarray, np.ndarr
     return np.concatenate(weights), np.concatenate(scaled)
 
 
-def _narrow(weight: np.ndarray, bias: np.ndarray) -> SparseMatrix:
-    """A matrix for narrow tiles."""
+def _narrow(weight: np.ndarray, bias: np.ndarray) -> Narrow:
     columns = weight.shape[1]
     places = Places(np.arange(columns), np.zeros(columns, np.int64), WIDTH)
-    return compile_matrix(weight, places, bias, KERNELS["float32"])
+    matrix = compile_matrix(weight, places, bias, KERNELS["float32"])
+    blocks, found = matrix.kernel != "csr", (matrix.offsets // WIDTH).astype(np.uint16)
+    arrays = (matrix.values, found, matrix.offsets if blocks else matrix.offsets[:0], matrix.pointers, matrix.bias, blocks)
+    return Narrow(matrix.kernel, matrix.rows, matrix.kept, arrays)
 
 
 def _linear(weight: np.ndarray, bias: np.ndarray, precision: str) -> SparseLinear:

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_lottery.sparse.kernels.narrow import attend_rows, narrow_product, pack_narrow, unpack_narrow
+from audio_lottery.sparse.kernels.narrow import (
+    attend_rows,
+    narrow_product,
+    norm_row,
+    pack_narrow,
+    single_product,
+    unpack_narrow,
+)
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.kernels.words import WORD_ROWS
 from audio_lottery.sparse.runtime.matrix import Places, compile_matrix
@@ -14,7 +21,7 @@ RANDOM = np.random.default_rng(0)
 
 
 @given(
-    st.integers(1, 40), st.integers(1, 70), st.integers(1, WIDTH), st.booleans(), st.sampled_from([0.0, 0.2, 1.0])
+    st.one_of(st.integers(1, 40), st.sampled_from([16, 48])), st.integers(1, 70), st.integers(1, WIDTH), st.booleans(), st.sampled_from([0.0, 0.2, 1.0])
 )
 @settings(max_examples=40, deadline=None)
 def test_products(rows, columns, frames, adds, density):
@@ -24,16 +31,26 @@ def test_products(rows, columns, frames, adds, density):
     expected = x @ weight.T + bias + before * adds
     for kernel in ("csr", *(("block16x1",) if rows % 16 == 0 else ())):
         places = Places(np.arange(columns), np.zeros(columns, np.int64), WIDTH)
-        matrix = compile_matrix(weight.astype(np.float32), places, bias, (kernel,))
+        made = compile_matrix(weight.astype(np.float32), places, bias, (kernel,))
+        found = (made.offsets // WIDTH).astype(np.uint16)
+        matrix = (made.values, found, made.offsets, made.pointers, made.bias, kernel != "csr")
         tile, out = (np.full(size * WIDTH, np.nan, np.float32) for size in (columns, rows))
         pack_narrow(x.ravel(), 0, columns, frames, columns, tile)
         pack_narrow(before.ravel(), 0, rows, frames, rows, out)
-        narrow_product(
-            (matrix.values, matrix.offsets, matrix.pointers, matrix.bias, kernel != "csr"), tile, out, adds
-        )
+        narrow_product(matrix, tile, out, adds)
         found = np.full((frames, rows), np.nan, np.float32)
         unpack_narrow(out, 0, rows, frames, found.reshape(-1), 0, rows)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
+        first = before[0].copy()
+        single_product(matrix, x[0], first, adds)
+        np.testing.assert_allclose(first, expected[0], rtol=1e-4, atol=2e-5)
+
+
+def test_norm_of_one_frame():
+    x, weight, bias = RANDOM.standard_normal((3, 6 * WIDTH), np.float32)
+    out = np.empty_like(x)
+    norm_row(x + 5, 0, x.size, (weight, bias, 1e-5), out)
+    np.testing.assert_allclose(out, (x - x.mean()) / np.sqrt(x.var() + 1e-5) * weight + bias, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("mode", range(4))
