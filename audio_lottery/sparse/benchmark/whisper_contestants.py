@@ -44,14 +44,14 @@ def subjects_of(
     common = module, module.main_input_name, make_inputs
     torch_only = [runtime for runtime in RUNTIMES if runtime.name == "torch"]
     encoder = Subject(
-        f"{name}, the encoder", *common, wrap=Hearing, runtimes=(*RUNTIMES, *_runtimes(processor, encoder_call))
+        f"{name}, the encoder", *common, wrap=Hearing, runtimes=(*RUNTIMES, *ctranslate2_runtimes(processor, "encoder"))
     )
     whole = [
         Subject(
             f"{name}, whole utterances, {steps} word pieces",
             *common,
             wrap=partial(Writing, steps=steps),
-            runtimes=(*torch_only, *_runtimes(processor, utterance_call)),
+            runtimes=(*torch_only, *ctranslate2_runtimes(processor, "utterance")),
             agree=same_words,
             seconds=(length,),
         )
@@ -162,7 +162,14 @@ def same_words(found: Tensor, reference: Tensor, precision: str) -> Agreement:
 _Make = Callable[[Any, Any, str, int], Call]
 
 
-def _runtimes(processor: Any, make: _Make) -> list[Runtime]:
+def ctranslate2_runtimes(processor: Any, part: str) -> list[Runtime]:
+    """CTranslate2 in float32 and int8 as a contestant of a part.
+
+    Args:
+        processor: of the model.
+        part: "encoder" or "utterance".
+    """
+    make = encoder_call if part == "encoder" else utterance_call
     return [
         Runtime(CTRANSLATE2, precision, (CTRANSLATE2,), partial(_build, processor, make, precision), any_length=True)
         for precision in ("float32", "int8")

@@ -41,7 +41,9 @@ def _widened(builder, bits):
     return builder.bitcast(builder.shl(builder.zext(bits, wide), ir.Constant(wide, [16] * WIDTH)), LANES)
 
 
-_float16 = _halves(lambda builder, bits: builder.fpext(builder.bitcast(bits, ir.VectorType(ir.HalfType(), WIDTH)), LANES))
+_float16 = _halves(
+    lambda builder, bits: builder.fpext(builder.bitcast(bits, ir.VectorType(ir.HalfType(), WIDTH)), LANES)
+)
 _bfloat16 = _halves(_widened)
 
 

@@ -13,7 +13,16 @@ from audio_lottery.sparse.runtime.whisper_decoder import DecoderLayer
 from audio_lottery.sparse.runtime.words import WordLinear
 
 # The first that claims a module decides on it.
-RUNNERS: list[type[Accelerated]] = [FrontEnd, Encoder, WindowEncoder, DecoderLayer, WordLinear, SparseLinear, SparseConv1d, SparseLSTM]
+RUNNERS: list[type[Accelerated]] = [
+    FrontEnd,
+    Encoder,
+    WindowEncoder,
+    DecoderLayer,
+    WordLinear,
+    SparseLinear,
+    SparseConv1d,
+    SparseLSTM,
+]
 
 
 def runner_of(module: nn.Module) -> tuple[type[Accelerated] | None, str]:

@@ -242,7 +242,14 @@ def _narrow(weight: np.ndarray, bias: np.ndarray) -> Narrow:
     places = Places(np.arange(columns), np.zeros(columns, np.int64), WIDTH)
     matrix = compile_matrix(weight, places, bias, KERNELS["float32"])
     blocks, found = matrix.kernel != "csr", (matrix.offsets // WIDTH).astype(np.uint16)
-    arrays = (matrix.values, found, matrix.offsets if blocks else matrix.offsets[:0], matrix.pointers, matrix.bias, blocks)
+    arrays = (
+        matrix.values,
+        found,
+        matrix.offsets if blocks else matrix.offsets[:0],
+        matrix.pointers,
+        matrix.bias,
+        blocks,
+    )
     return Narrow(matrix.kernel, matrix.rows, matrix.kept, arrays)
 
 

@@ -21,7 +21,11 @@ RANDOM = np.random.default_rng(0)
 
 
 @given(
-    st.one_of(st.integers(1, 40), st.sampled_from([16, 48])), st.integers(1, 70), st.integers(1, WIDTH), st.booleans(), st.sampled_from([0.0, 0.2, 1.0])
+    st.one_of(st.integers(1, 40), st.sampled_from([16, 48])),
+    st.integers(1, 70),
+    st.integers(1, WIDTH),
+    st.booleans(),
+    st.sampled_from([0.0, 0.2, 1.0]),
 )
 @settings(max_examples=40, deadline=None)
 def test_products(rows, columns, frames, adds, density):

@@ -209,7 +209,10 @@ def test_a_copy_has_a_window_of_its_own():
         (lambda model: model.model.encoder(torch.zeros(1, 16, 300), output_attentions=True), "ask the original model"),
         (lambda model: model.model.encoder(torch.zeros(1, 16, 300).half()), r"not on torch\.float16"),
         (lambda model: model.model.encoder(torch.zeros(1, 16, 300, requires_grad=True)), "no gradients"),
-        (lambda model: model.model.decoder.layers[0](torch.zeros(1, 1, 32), output_attentions=True), "ask the original"),
+        (
+            lambda model: model.model.decoder.layers[0](torch.zeros(1, 1, 32), output_attentions=True),
+            "ask the original",
+        ),
         (lambda model: model.model.decoder.layers[0](torch.zeros(1, 1, 32).double()), r"not on torch\.float64"),
         (lambda model: model.model.decoder.layers[0](torch.zeros(1, 2, 32), torch.ones(1, 2)), "takes masks"),
         (
