@@ -33,8 +33,9 @@ def main(arguments: list[str]) -> None:
     """Time a model, dense and sparse, on this machine's CPU."""
     parser = argparse.ArgumentParser(
         prog="audio-lottery bench",
-        description="Time a (sparse) recogniser on this CPU: torch, ONNX Runtime, OpenVINO and (Whisper) CTranslate2, which run it as "
-        "dense, against audio_lottery.sparse.accelerate. docs/benchmark-inference.md explains every number.",
+        description="Time a (sparse) recogniser on this CPU: torch, ONNX Runtime, OpenVINO and (Whisper) CTranslate2, "
+        "which run it as dense, against audio_lottery.sparse.accelerate. docs/benchmark-inference.md explains every "
+        "number.",
     )
     parser.add_argument("model", metavar="MODEL", help="folder (also with model.sparse.safetensors) or Hub id")
     add_options(parser, seconds=[10.0])

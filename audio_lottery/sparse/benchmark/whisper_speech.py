@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from audio_lottery.sparse.benchmark.agreement import compare
-from audio_lottery.sparse.benchmark.contestants import EXTRA
+from audio_lottery.sparse.benchmark.contestants import EXTRA, Call
 from audio_lottery.sparse.benchmark.interleaved import take_turns, torch_threads
 from audio_lottery.sparse.benchmark.settings import OWN, BenchmarkSettings
 from audio_lottery.sparse.benchmark.whisper_contestants import Hearing, Writing, ctranslate2_runtimes, same_words
@@ -22,6 +22,12 @@ logger = logging.getLogger(__name__)
 
 # What the others are compared with.
 RIVAL = ("ctranslate2", "int8")
+_PARTS: dict[str, Callable[[nn.Module, int], Any]] = {
+    "encoder": lambda model, steps: Hearing(model),
+    "utterance": Writing,
+}
+# Part, runtime, precision.
+Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -76,39 +82,41 @@ def compare_speech(
     """
     from audio_lottery.sparse import accelerate  # numba takes a second to load
 
-    laps: dict[tuple[str, str, str], Lap] = {}
+    laps: dict[Key, Lap] = {}
     notes: list[str] = []
-    parts: dict[str, Callable[[nn.Module, int], Any]] = {
-        "encoder": lambda model, steps: Hearing(model),
-        "utterance": Writing,
-    }
     with torch_threads(settings.threads), tempfile.TemporaryDirectory(prefix="audio-lottery-bench-") as folder:
         fast = {precision: accelerate(sparse, precision=precision) for precision in ("float32", "bfloat16")}
         for number, spoken in enumerate(utterances, start=1):
             logger.info("utterance %d of %d: %.1f s", number, len(utterances), spoken.seconds)
-            calls: dict[tuple[str, str, str], Callable[[], object]] = {}
-            for part, wrap in parts.items():
-                found = {("torch", "float32"): wrap(dense, spoken.steps)}
+            calls: dict[Key, Callable[[], object]] = {}
+            for part, wrap in _PARTS.items():
+                found: dict[tuple[str, str], Call] = {("torch", "float32"): wrap(dense, spoken.steps)}
                 for runtime in ctranslate2_runtimes(processor, part):
-                    if runtime.missing():
-                        notes.append(f"{runtime.name} is left out: it is not installed; {EXTRA}")
+                    if missing := runtime.missing():
+                        notes.append(f"{runtime.name} is left out: {', '.join(missing)} not installed; {EXTRA}")
                         continue
-                    inputs = wrap(dense, spoken.steps), spoken.features, settings.threads, Path(folder)
-                    found[runtime.name, runtime.precision] = runtime.build(*inputs)
+                    subject = wrap(dense, spoken.steps)
+                    call = runtime.build(subject, spoken.features, settings.threads, Path(folder))
+                    found[runtime.name, runtime.precision] = call
                 found |= {(OWN, precision): wrap(model, spoken.steps) for precision, model in fast.items()}
-                with torch.inference_mode():
-                    references = {own: wrap(sparse if own else dense, spoken.steps)(spoken.features) for own in (0, 1)}
-                    for (runtime, precision), call in found.items():
-                        key = (part, runtime, precision)
-                        agree = compare if part == "encoder" else same_words
-                        agreement = agree(call(spoken.features), references[runtime == OWN], precision)
-                        lap = laps.setdefault(key, Lap(*key))
-                        lap.wrong += not agreement.right or (part == "utterance" and agreement.same_labels < 1)
-                        calls[key] = partial(call, spoken.features)
+                references = {own: wrap(sparse if own else dense, spoken.steps) for own in (True, False)}
+                for (name, precision), call in found.items():
+                    key = (part, name, precision)
+                    lap = laps.setdefault(key, Lap(*key))
+                    lap.wrong += _differs(part, precision, call, references[name == OWN], spoken.features)
+                    calls[key] = partial(call, spoken.features)
             for key, timing in take_turns(calls, settings.repeats, settings.seed + number, settings.rest).items():
-                wall = laps[key].wall or [0.0] * settings.repeats
-                laps[key].wall = [sum(both) for both in zip(wall, timing.wall, strict=True)]
+                before = laps[key].wall or [0.0] * settings.repeats
+                laps[key].wall = [sum(both) for both in zip(before, timing.wall, strict=True)]
     return list(laps.values()), list(dict.fromkeys(notes))
+
+
+def _differs(part: str, precision: str, call: Call, reference: Call, features: Tensor) -> bool:
+    with torch.inference_mode():
+        found, expected = call(features), reference(features)
+    if part == "encoder":
+        return not compare(found, expected, precision).right
+    return same_words(found, expected, precision).same_labels < 1
 
 
 def rows_of(laps: Sequence[Lap], seconds: float) -> list[Mapping[str, Any]]:
@@ -119,7 +127,7 @@ def rows_of(laps: Sequence[Lap], seconds: float) -> list[Mapping[str, Any]]:
         laps: of `compare_speech`.
         seconds: of all speech.
     """
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     for lap in laps:
         rival = next((one for one in laps if (one.part, one.runtime, one.precision) == (lap.part, *RIVAL)), None)
         ratios = [] if rival is None else [b / a for a, b in zip(lap.wall, rival.wall, strict=True)]

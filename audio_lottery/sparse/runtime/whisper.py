@@ -57,7 +57,9 @@ class WindowEncoder(Encoder):
         """See `Accelerated`: a whole window, for the module takes nothing else."""
         return torch.randn(1, module.num_mel_bins, _frames(module))
 
-    def forward(self, input_features: Tensor, attention_mask: object = None, **kwargs: object) -> BaseModelOutput:
+    def forward(  # type: ignore[override]
+        self, input_features: Tensor, attention_mask: object = None, **kwargs: object
+    ) -> BaseModelOutput:
         """Encode windows.
 
         Args:

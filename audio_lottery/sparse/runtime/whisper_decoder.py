@@ -4,6 +4,7 @@ What it has seen lies in the caches of transformers, as transformers lays it out
 are used as they are.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, EncoderDecoderCache
 
 from audio_lottery.errors import ModelError
+from audio_lottery.sparse.kernels.decoder import output_feed_forward, output_project, project
 from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS
-from audio_lottery.sparse.kernels.narrow import attend_rows, feed_forward, output, project
+from audio_lottery.sparse.kernels.narrow import attend_rows
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.matrix import KERNELS, Places, compile_matrix
@@ -33,6 +35,7 @@ from audio_lottery.sparse.runtime.threads import each, part, whole, workspace
 _WORTH_SHARING = 1 << 18
 # An additive mask leaves out what it adds less than this to.
 _OUT = -1e4
+_PRODUCTS = "the decoder's products"
 _EVERYTHING = np.ones(1, bool)
 
 
@@ -135,20 +138,19 @@ class DecoderLayer(Accelerated):
         states, rows = out.numpy().reshape(-1), texts * steps
         shape = (texts, steps, self.heads, size // self.heads)
         joined = torch.empty(rows, 3 * size)
-        self._project(states, rows, 0, self.projections, joined.numpy().reshape(-1))
+        self._project(states, rows, joined.numpy().reshape(-1))
         seen = [joined[:, begin : begin + size].view(shape).transpose(1, 2) for begin in (size, 2 * size)]
         own = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
         if own is not None:
             seen = list(own.update(*seen, self.place))
-        context = self._attend(joined, *seen, steps, *_mask(attention_mask, texts, steps, seen[0].shape[2]))
-        self._output(context, states, rows, 0)
+        told = _mask(attention_mask, texts, steps, seen[0].shape[2])
+        context, number = self._attend(joined, seen, steps, told), 0
         if encoder_hidden_states is not None:
             heard = self._hear(encoder_hidden_states, cache)
             question = torch.empty(rows, size)
-            self._project(states, rows, 1, self.question, question.numpy().reshape(-1))
-            context = self._attend(question, *heard, steps, 0, _EVERYTHING)
-            self._output(context, states, rows, 1)
-        self._feed_forward(states, rows)
+            self._ask(context, states, rows, question.numpy().reshape(-1))
+            context, number = self._attend(question, heard, steps, (0, _EVERYTHING)), 1
+        self._finish(context, states, rows, number)
         return out
 
     def _hear(self, encoded: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
@@ -168,9 +170,10 @@ class DecoderLayer(Accelerated):
         return keys, values
 
     def _attend(
-        self, queries: Tensor, keys: Tensor, values: Tensor, steps: int, mode: int, allowed: np.ndarray
+        self, queries: Tensor, seen_states: Sequence[Tensor], steps: int, told: tuple[int, np.ndarray]
     ) -> np.ndarray:
         """[rows, size] of attention; see `kernels.narrow.attend_rows`."""
+        (keys, values), (mode, allowed) = seen_states, told
         texts, heads, seen, size = keys.shape
         query, stride = queries.numpy().reshape(-1), queries.shape[1]
         key, value = (input_array(tensor, "the decoder's cache") for tensor in (keys, values))
@@ -188,33 +191,38 @@ class DecoderLayer(Accelerated):
         each(work, whole(count, share) // share, whole(seen, WIDTH) + WIDTH, "attention")
         return out
 
-    def _project(self, states: np.ndarray, rows: int, norm: int, matrix: Narrow, out: np.ndarray) -> None:
-        packed, size = matrix.arrays, self.size
+    def _project(self, states: np.ndarray, rows: int, out: np.ndarray) -> None:
+        """Queries, keys and values of the steps themselves."""
+        matrix, size = self.projections, self.size
 
         def work(number: int, scratch: np.ndarray) -> None:
             first = number * WIDTH
-            project(states, first, min(WIDTH, rows - first), size, self.norms[norm], packed, scratch, out)
+            project(states, first, min(WIDTH, rows - first), size, self.norms[0], matrix.arrays, scratch, out)
 
-        each(work, whole(rows, WIDTH) // WIDTH, (size + matrix.rows) * WIDTH, "the decoder's products")
+        each(work, whole(rows, WIDTH) // WIDTH, (size + matrix.rows) * WIDTH, _PRODUCTS)
 
-    def _output(self, context: np.ndarray, states: np.ndarray, rows: int, number: int) -> None:
-        packed, size = self.outputs[number].arrays, self.size
-
-        def work(number: int, scratch: np.ndarray) -> None:
-            first = number * WIDTH
-            output(context, states, first, min(WIDTH, rows - first), size, packed, scratch)
-
-        each(work, whole(rows, WIDTH) // WIDTH, 2 * size * WIDTH, "the decoder's products")
-
-    def _feed_forward(self, states: np.ndarray, rows: int) -> None:
-        inner, outer, size, norm = self.inner.arrays, self.outer.arrays, self.size, self.norms[2]
+    def _ask(self, context: np.ndarray, states: np.ndarray, rows: int, out: np.ndarray) -> None:
+        """The residual stream behind the first attention, and queries for the second."""
+        size, outer, norm, matrix = self.size, self.outputs[0].arrays, self.norms[1], self.question.arrays
 
         def work(number: int, scratch: np.ndarray) -> None:
             first = number * WIDTH
             frames = min(WIDTH, rows - first)
-            feed_forward(states, first, frames, size, norm, inner, outer, self.activation, scratch)
+            output_project(context, states, first, frames, size, outer, norm, matrix, scratch, out)
 
-        each(work, whole(rows, WIDTH) // WIDTH, (2 * size + self.inner.rows) * WIDTH, "the decoder's products")
+        each(work, whole(rows, WIDTH) // WIDTH, 2 * size * WIDTH, _PRODUCTS)
+
+    def _finish(self, context: np.ndarray, states: np.ndarray, rows: int, last: int) -> None:
+        """The residual stream behind the last attention and the feed-forward layer."""
+        size, outer, norm = self.size, self.outputs[last].arrays, self.norms[2]
+        inner, second, kind = self.inner.arrays, self.outer.arrays, self.activation
+
+        def work(number: int, scratch: np.ndarray) -> None:
+            first = number * WIDTH
+            frames = min(WIDTH, rows - first)
+            output_feed_forward(context, states, first, frames, size, outer, norm, inner, second, kind, scratch)
+
+        each(work, whole(rows, WIDTH) // WIDTH, (2 * size + self.inner.rows) * WIDTH, _PRODUCTS)
 
 
 def _mask(mask: Tensor | None, texts: int, steps: int, seen: int) -> tuple[int, np.ndarray]:
@@ -232,8 +240,11 @@ def _joined(layers: list[tuple[nn.Linear, float]]) -> tuple[np.ndarray, np.ndarr
     """Weight and bias of linear layers of one input, one under the other, each times a number."""
     weights = [to_numpy(layer.weight) * np.float32(scale) for layer, scale in layers]
     biases = [bias_of(layer) for layer, _ in layers]
-    filled = [np.zeros(len(weight), np.float32) if bias is None else bias for weight, bias in zip(weights, biases)]
-    scaled = [bias * np.float32(scale) for bias, (_, scale) in zip(filled, layers)]
+    filled = [
+        np.zeros(len(weight), np.float32) if bias is None else bias
+        for weight, bias in zip(weights, biases, strict=True)
+    ]
+    scaled = [bias * np.float32(scale) for bias, (_, scale) in zip(filled, layers, strict=True)]
     return np.concatenate(weights), np.concatenate(scaled)
 
 

@@ -39,10 +39,10 @@ class WordLinear(Packable):
         weight, bias = linear.weight.detach(), bias_of(linear)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         exact = next((kind for kind in _halves() if torch.equal(weight.to(kind).float(), weight)), torch.float32)
-        self.type = torch.bfloat16 if exact == torch.float32 and precision == "bfloat16" else exact
-        self.kernel = f"rows_{str(self.type).removeprefix('torch.')}"
+        self.held = torch.bfloat16 if exact == torch.float32 and precision == "bfloat16" else exact
+        self.kernel = f"rows_{str(self.held).removeprefix('torch.')}"
         self.bias = np.zeros(self.out_features, np.float32) if bias is None else bias
-        self.stored = weight.to(self.type).contiguous()
+        self.stored = weight.to(self.held).contiguous()
         self.kept, self.weights = int(torch.count_nonzero(weight)), weight.numel()
         self.macs_per_frame = weight.numel()
 
@@ -80,8 +80,8 @@ class WordLinear(Packable):
         source = input_array(x, "a wide linear layer")
         out = torch.empty(*x.shape[:-1], self.out_features)
         result, frames = out.numpy().reshape(-1), source.size // self.in_features
-        stored = self.stored if self.type == torch.float32 else self.stored.view(torch.int16)
-        weights, rows = stored.numpy().reshape(-1), WORD_ROWS[str(self.type).removeprefix("torch.")]
+        stored = self.stored if self.held == torch.float32 else self.stored.view(torch.int16)
+        weights, rows = stored.numpy().reshape(-1), WORD_ROWS[str(self.held).removeprefix("torch.")]
 
         def work(number: int, scratch: np.ndarray) -> None:
             first = number * _AT_ONCE

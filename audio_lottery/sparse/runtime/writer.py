@@ -10,7 +10,7 @@ from transformers.generation.logits_process import (
 )
 
 
-class _Never(SuppressTokensLogitsProcessor):  # type: ignore[misc]
+class _Never(SuppressTokensLogitsProcessor):
     suppress_tokens: Tensor
     _mask: Tensor | None = None
 
@@ -21,7 +21,7 @@ class _Never(SuppressTokensLogitsProcessor):  # type: ignore[misc]
         return torch.where(self._mask, -float("inf"), scores)
 
 
-class _NotAtBegin(SuppressTokensAtBeginLogitsProcessor):  # type: ignore[misc]
+class _NotAtBegin(SuppressTokensAtBeginLogitsProcessor):
     begin_index: int
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
