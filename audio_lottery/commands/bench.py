@@ -26,6 +26,7 @@ from audio_lottery.sparse.benchmark import (
 )
 from audio_lottery.sparse.benchmark.interleaved import torch_threads
 from audio_lottery.sparse.benchmark.own import PRECISIONS, accelerated
+from audio_lottery.sparse.benchmark.settings import OWN
 from audio_lottery.storage import write_json
 
 
@@ -102,7 +103,15 @@ def load_subjects(source: str, settings: BenchmarkSettings) -> list[Subject]:
     def make_inputs(seconds: float) -> torch.Tensor:
         return backbone.features([noise(seconds, settings.seed).numpy()])[name]
 
-    return subjects_of(source, backbone.module.eval(), backbone.processor, make_inputs, settings.seconds)
+    found = subjects_of(source, backbone.module.eval(), backbone.processor, make_inputs, settings.seconds)
+    # a part that nobody was asked to run is left out; where that is all of them, the comparison says so
+    return [subject for subject in found if _has_contestants(subject, settings)] or found
+
+
+def _has_contestants(subject: Subject, settings: BenchmarkSettings) -> bool:
+    if not settings.runtimes or subject.runtimes is None:
+        return True
+    return bool({OWN, *(runtime.name for runtime in subject.runtimes)} & set(settings.runtimes))
 
 
 def print_profile(subject: Subject, sparse: Mapping[str, nn.Module], settings: BenchmarkSettings) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from audio_lottery import pruning
+from audio_lottery.commands.bench import load_subjects
 from audio_lottery.errors import ModelError
 from audio_lottery.models.load import load_backbone
 from audio_lottery.sparse.benchmark import BenchmarkSettings, compare_model, noise, subjects_of
@@ -44,6 +45,13 @@ def test_parts_and_how_much_is_written(backbone, subjects):
     never = {backbone.module.generation_config.eos_token_id}
     assert words.shape == (1, 3)
     assert not never & set(words.flatten().tolist())
+
+
+def test_a_part_that_nobody_runs_is_left_out(backbone, tmp_path):
+    backbone.save(tmp_path)
+    for runtimes, count in ((("openvino",), 1), (("ctranslate2",), 2), ((), 2)):
+        found = load_subjects(str(tmp_path), BenchmarkSettings(seconds=(1.0,), runtimes=runtimes, threads=1))
+        assert len(found) == count
 
 
 @pytest.mark.parametrize("number", range(2))
