@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from audio_lottery.cli import run
-from audio_lottery.commands.bench import add_options, load_subject, print_profile, settings_of
+from audio_lottery.commands.bench import add_options, load_subjects, print_profile, settings_for, settings_of
 from audio_lottery.report.inference import check_plot_path, format_break_even, format_comparison, plot_comparison
 from audio_lottery.sparse.benchmark import (
     PATTERNS,
@@ -40,17 +40,22 @@ def main() -> None:
     settings = settings_of(options)
     if options.plot is not None:
         check_plot_path(options.plot)
-    subject = wav2vec2_base(options.seed) if options.model is None else load_subject(options.model, options.seed)
-    outcome = compare_sparsities(subject, settings)
-    print(format_comparison(outcome))
+    subjects = [wav2vec2_base(options.seed)] if options.model is None else load_subjects(options.model, settings)
+    rows = []
+    for number, subject in enumerate(subjects, start=1):
+        lengths = settings_for(subject, settings)
+        outcome = compare_sparsities(subject, lengths)
+        print(format_comparison(outcome))
+        rows += [{"subject": subject.name, **row} for row in outcome.rows]
+        if options.plot is not None:
+            path = options.plot.with_stem(f"{options.plot.stem}_{number}") if len(subjects) > 1 else options.plot
+            plot_comparison(outcome.rows, path, f"{subject.name}, batch 1, {settings.threads} threads")
+        if options.profile:
+            pattern = settings.patterns[0]
+            sparse = {f"{pattern} {100 * s:g} %": pruned(subject.model, pattern, s) for s in settings.sparsities if s}
+            print_profile(subject, sparse or {"as it is": subject.model}, lengths)
     if options.json is not None:
-        write_json(options.json, outcome.rows)
-    if options.plot is not None:
-        plot_comparison(outcome.rows, options.plot, f"{subject.name}, batch 1, {settings.threads} threads")
-    if options.profile:
-        pattern = settings.patterns[0]
-        sparse = {f"{pattern} {100 * s:g} %": pruned(subject.model, pattern, s) for s in settings.sparsities if s}
-        print_profile(subject, sparse or {"as it is": subject.model}, settings)
+        write_json(options.json, rows)
     if options.break_even:
         print("\n" + format_break_even(break_even(settings)))
 

@@ -199,7 +199,7 @@ def test_a_contestant_from_outside():
     quick = BenchmarkSettings((0.5,), (0.0,), ("unstructured",), ("plain",), repeats=1, threads=1, rest=0.0)
     RUNTIMES.append(plain)
     try:
-        assert runtime_names()[-2:] == ("plain", "audio_lottery")
+        assert {"plain", "audio_lottery"} <= set(runtime_names())
         outcome = compare_sparsities(wav2vec2_base(0, **TINY_WAV2VEC2), quick)
     finally:
         RUNTIMES.remove(plain)

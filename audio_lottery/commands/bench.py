@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ from audio_lottery.sparse.benchmark import (
     profile_modules,
     profile_ours,
     runtime_names,
+    subjects_of,
 )
 from audio_lottery.sparse.benchmark.interleaved import torch_threads
 from audio_lottery.sparse.benchmark.own import PRECISIONS, accelerated
+from audio_lottery.sparse.benchmark.settings import OWN
 from audio_lottery.storage import write_json
 
 
@@ -32,20 +34,24 @@ def main(arguments: list[str]) -> None:
     """Time a model, dense and sparse, on this machine's CPU."""
     parser = argparse.ArgumentParser(
         prog="audio-lottery bench",
-        description="Time a (sparse) recogniser on this CPU: torch, ONNX Runtime and OpenVINO, which run it as dense, "
-        "against audio_lottery.sparse.accelerate. docs/benchmark-inference.md explains every number.",
+        description="Time a (sparse) recogniser on this CPU: torch, ONNX Runtime, OpenVINO and (Whisper) CTranslate2, "
+        "which run it as dense, against audio_lottery.sparse.accelerate. docs/benchmark-inference.md explains every "
+        "number.",
     )
     parser.add_argument("model", metavar="MODEL", help="folder (also with model.sparse.safetensors) or Hub id")
     add_options(parser, seconds=[10.0])
     options = parser.parse_args(arguments)
     settings = settings_of(options)
-    subject = load_subject(options.model, options.seed)
-    outcome = compare_model(subject, settings)
-    print(format_comparison(outcome))
-    if options.profile:
-        print_profile(subject, {"as it is": subject.model}, settings)
+    rows = []
+    for subject in load_subjects(options.model, settings):
+        lengths = settings_for(subject, settings)
+        outcome = compare_model(subject, lengths)
+        print(format_comparison(outcome))
+        rows += [{"subject": subject.name, **row} for row in outcome.rows]
+        if options.profile:
+            print_profile(subject, {"as it is": subject.model}, lengths)
     if options.json is not None:
-        write_json(options.json, outcome.rows)
+        write_json(options.json, rows)
 
 
 def add_options(parser: argparse.ArgumentParser, seconds: list[float]) -> None:
@@ -80,19 +86,32 @@ def settings_of(options: argparse.Namespace) -> BenchmarkSettings:
     return settings
 
 
-def load_subject(source: str, seed: int) -> Subject:
-    """The model in a folder or on the Hub, and noise that goes through its own feature extractor.
+def settings_for(subject: Subject, settings: BenchmarkSettings) -> BenchmarkSettings:
+    """The settings with the lengths that the subject is for."""
+    return settings if subject.seconds is None else replace(settings, seconds=subject.seconds)
+
+
+def load_subjects(source: str, settings: BenchmarkSettings) -> list[Subject]:
+    """The model in a folder or on the Hub, whole or in parts, and noise that goes through its own feature extractor.
 
     Raises:
-        ModelError: it cannot be loaded, or is no CTC model.
+        ModelError: it cannot be loaded.
     """
     backbone = load_trained(ModelConfig(init=source))
     name = backbone.module.main_input_name
 
     def make_inputs(seconds: float) -> torch.Tensor:
-        return backbone.features([noise(seconds, seed).numpy()])[name]
+        return backbone.features([noise(seconds, settings.seed).numpy()])[name]
 
-    return Subject(source, backbone.module.eval(), name, make_inputs)
+    found = subjects_of(source, backbone.module.eval(), backbone.processor, make_inputs, settings.seconds)
+    # a part that nobody was asked to run is left out; where that is all of them, the comparison says so
+    return [subject for subject in found if _has_contestants(subject, settings)] or found
+
+
+def _has_contestants(subject: Subject, settings: BenchmarkSettings) -> bool:
+    if not settings.runtimes or subject.runtimes is None:
+        return True
+    return bool({OWN, *(runtime.name for runtime in subject.runtimes)} & set(settings.runtimes))
 
 
 def print_profile(subject: Subject, sparse: Mapping[str, nn.Module], settings: BenchmarkSettings) -> None:
@@ -110,7 +129,7 @@ def print_profile(subject: Subject, sparse: Mapping[str, nn.Module], settings: B
         print("\n" + format_profile(shares, f"torch fp32, {seconds:g} s of audio: exclusive time by kind of module"))
         for title, model in sparse.items():
             for precision in PRECISIONS:
-                own = profile_ours(accelerated(model, precision), inputs, settings.repeats)
+                own = profile_ours(subject.profiled(accelerated(model, precision)), inputs, settings.repeats)
                 if own is not None:
                     print("\n" + format_profile(own, f"audio_lottery {precision}, {title}, {seconds:g} s of audio"))
         counts = {title: count_macs(subject.logits(model), inputs) for title, model in sparse.items()}

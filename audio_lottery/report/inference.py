@@ -19,6 +19,8 @@ from audio_lottery.sparse.benchmark.settings import DENSE
 SHORT = {"float32": "fp32", "bfloat16": "bf16", "int8": "int8"}
 # Runtimes that every row is compared with.
 _BASES = (("torch", "float32"), ("openvino", "float32"), ("openvino", "bfloat16"))
+# Those that have a column where they were measured.
+_FURTHER = (("ctranslate2", "float32"), ("ctranslate2", "int8"))
 _DASHES = {"float32": "-", "bfloat16": (0, (5, 2)), "int8": (0, (1, 1.5))}
 
 
@@ -129,9 +131,10 @@ def plot_comparison(rows: Sequence[TimingRow], path: Path, title: str) -> None:
 
 
 def _table(rows: Sequence[TimingRow]) -> str:
-    bases = [_find(rows, *base) for base in _BASES]
-    header = ["runtime", "precision", "pattern", "median s", "min", "max"]
-    header += [f"× {runtime} {SHORT[precision]}" for runtime, precision in _BASES]
+    names = [*_BASES, *(base for base in _FURTHER if _find(rows, *base) is not None)]
+    bases = [_find(rows, *base) for base in names]
+    header = ["runtime", "precision", "pattern", "median s", "min", "max", "RTF"]
+    header += [f"× {runtime} {SHORT[precision]}" for runtime, precision in names]
     header += ["max |Δ logit|", "same labels %", "cores"]
     body = [
         [
@@ -139,8 +142,9 @@ def _table(rows: Sequence[TimingRow]) -> str:
             SHORT[row["precision"]],
             row["pattern"],
             *(f"{row[key]:.4f}" for key in ("median_s", "min_s", "max_s")),
+            f"{row['median_s'] / row['audio_seconds']:.4f}",
             *("-" if base is None else f"{base['median_s'] / row['median_s']:.2f}" for base in bases),
-            f"{row['max_abs_difference']:.1e}",
+            "-" if row["max_abs_difference"] is None else f"{row['max_abs_difference']:.1e}",
             f"{100 * row['same_labels']:.1f}",
             f"{row['cores']:.1f}",
         ]
@@ -152,7 +156,7 @@ def _table(rows: Sequence[TimingRow]) -> str:
 def _legend(rows: Sequence[TimingRow]) -> list[str]:
     lines = [
         "×: how many times faster than that runtime (ratio of medians). Δ and labels: against torch fp32 on the same "
-        "weights. cores: processor seconds per second."
+        "weights. RTF: seconds per second of audio. cores: processor seconds per second."
     ]
     if len(_values(rows, "sparsity")) > 1:
         lines.append(

@@ -11,6 +11,7 @@ from audio_lottery.sparse.benchmark.macs import Macs, count_macs
 from audio_lottery.sparse.benchmark.profile import profile_modules, profile_ours
 from audio_lottery.sparse.benchmark.settings import PATTERNS, BenchmarkSettings, available_cores, runtime_names
 from audio_lottery.sparse.benchmark.subject import Subject, noise, wav2vec2_base
+from audio_lottery.sparse.benchmark.whisper_contestants import subjects_of
 
 __all__ = [
     "PATTERNS",
@@ -28,5 +29,6 @@ __all__ = [
     "profile_modules",
     "profile_ours",
     "runtime_names",
+    "subjects_of",
     "wav2vec2_base",
 ]

@@ -16,13 +16,13 @@ class Agreement:
     """How far logits are from torch's in float32 on the same weights and audio.
 
     Attributes:
-        largest: the largest difference of a logit.
+        largest: the largest difference of a logit; None where what is compared has none.
         share: root mean square of the differences / standard deviation of the reference.
         same_labels: share of frames whose most probable character is the same.
         verdict: empty where the precision's limit is kept, otherwise what is wrong.
     """
 
-    largest: float
+    largest: float | None
     share: float
     same_labels: float
     verdict: str

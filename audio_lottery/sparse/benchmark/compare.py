@@ -165,7 +165,7 @@ def _dense(
     """The dense contestants for one length; those that take any length are built once and kept in ``lasting``."""
     built: list[_Contestant] = []
     kept = own.density(subject.model)
-    for runtime in RUNTIMES:
+    for runtime in RUNTIMES if subject.runtimes is None else subject.runtimes:
         name = f"{runtime.name} {runtime.precision}"
         if not _wanted(runtime.name, settings):
             continue
@@ -196,18 +196,23 @@ def _of_length(
 ) -> list[TimingRow]:
     with tempfile.TemporaryDirectory(prefix="audio-lottery-bench-") as folder:
         dense = _dense(subject, settings, tensor, references, Path(folder), lasting, notes)
-        timed = _time([*sparse, *dense], seconds, tensor, settings, notes)
+        timed = _time(subject, [*sparse, *dense], seconds, tensor, settings, notes)
     return [_row(contestant, agreement, timing, seconds) for contestant, agreement, timing in timed]
 
 
 def _time(
-    contestants: Sequence[_Contestant], seconds: float, tensor: Tensor, settings: BenchmarkSettings, notes: list[str]
+    subject: Subject,
+    contestants: Sequence[_Contestant],
+    seconds: float,
+    tensor: Tensor,
+    settings: BenchmarkSettings,
+    notes: list[str],
 ) -> list[tuple[_Contestant, Agreement, Timing]]:
     """Time the contestants whose outputs are right; the others are noted with what is wrong."""
-    right = []
+    right, agree = [], subject.agree or compare
     for contestant in contestants:
         with _left_out_if_it_fails(contestant.name, notes), torch.inference_mode():
-            agreement = compare(contestant.call(tensor), contestant.references[seconds], contestant.precision)
+            agreement = agree(contestant.call(tensor), contestant.references[seconds], contestant.precision)
             if agreement.right:
                 right.append((contestant, agreement))
             else:
@@ -227,6 +232,7 @@ def _row(contestant: _Contestant, agreement: Agreement, timing: Timing, seconds:
         "median_s": timing.median,
         "min_s": min(timing.wall),
         "max_s": max(timing.wall),
+        "rtf": timing.median / seconds,
         "shared": contestant.sparsity is None,
         "density": contestant.density,
         "max_abs_difference": agreement.largest,

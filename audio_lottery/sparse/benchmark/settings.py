@@ -9,6 +9,9 @@ from audio_lottery.sparse.benchmark.contestants import RUNTIMES
 
 # As the tables write them → as `pruning.parse_pattern` reads them.
 PATTERNS = {"unstructured": "unstructured", "16x1": "block:16x1", "16x2": "block:16x2", "1x4": "block:1x4"}
+CTRANSLATE2 = "ctranslate2"
+"""A runtime that takes Whisper alone, see `whisper_contestants`."""
+
 OWN = "audio_lottery"
 """The name of our runtime in tables."""
 
@@ -17,8 +20,8 @@ AS_PRUNED = "as pruned"
 
 
 def runtime_names() -> tuple[str, ...]:
-    """The runtimes of `RUNTIMES`, each once, and ours."""
-    return (*dict.fromkeys(runtime.name for runtime in RUNTIMES), OWN)
+    """The runtimes of `RUNTIMES`, each once, those of single families, and ours."""
+    return (*dict.fromkeys(runtime.name for runtime in RUNTIMES), CTRANSLATE2, OWN)
 
 
 @dataclass(frozen=True)

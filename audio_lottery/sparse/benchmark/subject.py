@@ -1,6 +1,6 @@
-"""What is timed: a CTC model and audio for it."""
+"""What is timed: a model, audio for it, and what of the model is compared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +23,29 @@ class Subject:
         input_name: keyword of its input: ``input_values`` [batch, samples] or ``input_features``
             [batch, frames, features].
         make_inputs: seconds of audio → the input tensor of one utterance.
+        wrap: makes of a model (this one, or a pruned or accelerated copy) the map from the input tensor to what is
+            compared; by default to its logits.
+        runtimes: its dense contestants, see `contestants.Runtime`; None: `contestants.RUNTIMES`.
+        agree: compares what two contestants give; None: `agreement.compare`.
+        seconds: lengths of audio that it is for; None: any.
     """
 
     name: str
     model: nn.Module
     input_name: str
     make_inputs: Callable[[float], Tensor]
+    wrap: Callable[[nn.Module], nn.Module] | None = None
+    runtimes: Sequence[Any] | None = None
+    agree: Callable[[Tensor, Tensor, str], Any] | None = None
+    seconds: tuple[float, ...] | None = None
 
-    def logits(self, model: nn.Module) -> "Logits":
+    def logits(self, model: nn.Module) -> Any:
         """``model`` (this one, or a pruned or accelerated copy) as a map from the input tensor to logits."""
-        return Logits(model, self.input_name)
+        return Logits(model, self.input_name) if self.wrap is None else self.wrap(model)
+
+    def profiled(self, model: nn.Module) -> nn.Module:
+        """An accelerated ``model`` as what has ``profile``, which takes the input tensor."""
+        return model if self.wrap is None else self.wrap(model)
 
 
 class Logits(nn.Module):

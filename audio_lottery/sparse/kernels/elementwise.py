@@ -1,6 +1,6 @@
 """What lies between the products, on tiles [features, FRAMES]: activations and layer normalisation.
 
-Frames lie in the lanes, so that sums over features are plain vector additions.
+Frames lie in the lanes, so that sums over features are plain vector additions. GELU is that of `vector.erf`.
 """
 
 import numpy as np

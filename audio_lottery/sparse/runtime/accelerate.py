@@ -29,7 +29,8 @@ Times = tuple[float, float]
 def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = False) -> nn.Module:
     """A model that computes the same, faster where weights are zero; ``model`` stays as it is.
 
-    The encoder and the front end of wav2vec2-like models run as a whole; elsewhere linear layers, one-dimensional
+    The encoder and the front end of wav2vec2-like models run as a whole, and so do Whisper's encoder and each layer of
+    its decoder; elsewhere linear layers, one-dimensional
     convolutions and LSTMs are replaced one by one, each only where a trial on this machine is faster than the module.
     Kept weights are copied once; the dense ones are freed with ``model``. Threads follow `torch.get_num_threads`.
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import GenerationMixin
 
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.runtime.modules import NO_SAVING, Accelerated
 from audio_lottery.sparse.runtime.plan import Plan
 from audio_lottery.sparse.runtime.threads import recording
+from audio_lottery.sparse.runtime.writer import looked_up_once
 
 
 class AcceleratedModel:
@@ -51,7 +53,8 @@ class AcceleratedModel:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # its class is made here, and so is not found by its name
-        return _empty, (type(self).__mro__[2],), self.__dict__
+        own = next(kind for kind in type(self).__mro__ if not issubclass(kind, AcceleratedModel))
+        return _empty, (own,), self.__dict__
 
     def _refuse_inner_states(self, options: dict[str, Any]) -> None:
         config = getattr(self, "config", None)
@@ -59,6 +62,13 @@ class AcceleratedModel:
             wanted = options.get(name)
             if wanted or (wanted is None and getattr(config, name, False)):
                 raise ModelError(f"{name}: an accelerated model keeps no inner states; ask the model it was made from")
+
+
+class AcceleratedWriter(AcceleratedModel):
+    """An `AcceleratedModel` with transformers' `generate`."""
+
+    def _get_logits_processor(self, *inputs: Any, **options: Any) -> Any:
+        return looked_up_once(super()._get_logits_processor(*inputs, **options))  # type: ignore[misc]
 
 
 def as_accelerated(model: nn.Module, plan: Plan) -> Any:
@@ -77,4 +87,5 @@ def _empty(kind: Any) -> Any:
 
 @functools.cache
 def _with_accelerated(kind: Any) -> Any:
-    return type(kind.__name__, (AcceleratedModel, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+    first = AcceleratedWriter if issubclass(kind, GenerationMixin) else AcceleratedModel
+    return type(kind.__name__, (first, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})

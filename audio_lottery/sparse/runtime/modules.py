@@ -1,5 +1,6 @@
 """What accelerated modules have in common."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -115,6 +116,16 @@ def input_array(x: Tensor, where: str) -> np.ndarray:
     if x.requires_grad and torch.is_grad_enabled():
         raise ModelError(f"{where} computes no gradients: call the model under torch.no_grad()")
     return x.detach().contiguous().numpy().reshape(-1)
+
+
+def refuse_inner_states(options: Mapping[str, object]) -> None:
+    """Tell who asks a runner of several layers, in the options of a call, for what it does not keep.
+
+    Raises:
+        ModelError: attentions or hidden states are asked for.
+    """
+    if options.get("output_attentions") or options.get("output_hidden_states"):
+        raise ModelError("an accelerated model keeps no attentions or hidden states: ask the original model")
 
 
 def to_numpy(weight: Tensor) -> np.ndarray:

@@ -15,7 +15,7 @@ class Replacement:
 
     Attributes:
         name: the module's name in the model.
-        kind: "linear", "convolution", "lstm" or "encoder".
+        kind: "linear", "convolution", "lstm", "encoder" or "decoder".
         kernel: "csr", "block16x1", … or "dense" where the module was left as it is.
         density: kept / all of its weights.
         macs_per_frame: multiply-adds of the dense module for one of its output frames (0 where it has several rates).

@@ -8,9 +8,21 @@ from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
 from audio_lottery.sparse.runtime.modules import Accelerated, Packable
 from audio_lottery.sparse.runtime.wav2vec2 import Encoder
+from audio_lottery.sparse.runtime.whisper import WindowEncoder
+from audio_lottery.sparse.runtime.whisper_decoder import DecoderLayer
+from audio_lottery.sparse.runtime.words import WordLinear
 
 # The first that claims a module decides on it.
-RUNNERS: list[type[Accelerated]] = [FrontEnd, Encoder, SparseLinear, SparseConv1d, SparseLSTM]
+RUNNERS: list[type[Accelerated]] = [
+    FrontEnd,
+    Encoder,
+    WindowEncoder,
+    DecoderLayer,
+    WordLinear,
+    SparseLinear,
+    SparseConv1d,
+    SparseLSTM,
+]
 
 
 def runner_of(module: nn.Module) -> tuple[type[Accelerated] | None, str]:

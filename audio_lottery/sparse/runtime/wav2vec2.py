@@ -29,6 +29,7 @@ from audio_lottery.sparse.runtime.modules import (
     activation_name,
     input_array,
     no_kernel,
+    refuse_inner_states,
     to_numpy,
 )
 from audio_lottery.sparse.runtime.positional import FourierConv1d
@@ -76,8 +77,7 @@ class Encoder(Accelerated):
         self.heads = first.attention.num_heads
         self.activation = ACTIVATIONS[activation_name(first.feed_forward.intermediate_act_fn)]
         self.in_half = precision == "bfloat16" and HAS_BF16_DOT
-        self.position = FourierConv1d(module.pos_conv_embed.conv)
-        self.position_activation = module.pos_conv_embed.activation
+        self._take_positions(module)
         self.norm = _norm(module.layer_norm)
         self.layers = [_compile_layer(layer, KERNELS[precision]) for layer in module.layers]
         self.kernel = self.layers[0].inner.kernel
@@ -124,8 +124,7 @@ class Encoder(Accelerated):
         Raises:
             ModelError: inner states are asked for; padding is not at the end; a type, see `modules.input_array`.
         """
-        if options.get("output_attentions") or options.get("output_hidden_states"):
-            raise ModelError("an accelerated encoder keeps no attentions or hidden states: ask the original model")
+        refuse_inner_states(options)
         batch, frames, _ = hidden_states.shape
         lengths = [frames] * batch
         if attention_mask is not None:
@@ -138,13 +137,21 @@ class Encoder(Accelerated):
             self._encode(hidden_states[item].detach(), lengths[item], out[item].numpy().reshape(-1))
         return BaseModelOutput(last_hidden_state=out)
 
-    def _encode(self, x: Tensor, length: int, out: np.ndarray) -> None:
-        frames, size, step = x.shape[0], self.size, self.size * FRAMES
+    def _take_positions(self, module: Any) -> None:
+        self.position = FourierConv1d(module.pos_conv_embed.conv)
+        self.position_activation = module.pos_conv_embed.activation
+
+    def _with_positions(self, x: Tensor, length: int) -> Tensor:
+        """What the first layer gets, [features, frames], of [frames, features]; zeros behind ``length`` frames."""
         x = x.t().contiguous()
         x[:, length:] = 0
         with part("positional convolution"):
             x += self.position_activation(self.position(x, length))
-        signal = x.numpy().reshape(-1)
+        return x
+
+    def _encode(self, x: Tensor, length: int, out: np.ndarray) -> None:
+        frames, size, step = x.shape[0], self.size, self.size * FRAMES
+        signal = self._with_positions(x, length).numpy().reshape(-1)
         widths = tile_widths(frames, FRAMES, 2 * WIDTH)
         starts = [number * widths[0] for number in range(len(widths))]
         keys = np.array([min(max(length - a, 0), width) for a, width in zip(starts, widths, strict=True)], np.int64)

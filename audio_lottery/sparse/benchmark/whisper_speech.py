@@ -1,0 +1,145 @@
+"""Whisper on real speech: encoder and whole utterances, each with as many word pieces as its transcript has."""
+
+import logging
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audio_lottery.sparse.benchmark.agreement import compare
+from audio_lottery.sparse.benchmark.contestants import EXTRA, Call
+from audio_lottery.sparse.benchmark.interleaved import take_turns, torch_threads
+from audio_lottery.sparse.benchmark.settings import OWN, BenchmarkSettings
+from audio_lottery.sparse.benchmark.whisper_contestants import Hearing, Writing, ctranslate2_runtimes, same_words
+
+logger = logging.getLogger(__name__)
+
+# What the others are compared with.
+RIVAL = ("ctranslate2", "int8")
+_PARTS: dict[str, Callable[[nn.Module, int], Any]] = {
+    "encoder": lambda model, steps: Hearing(model),
+    "utterance": Writing,
+}
+# Part, runtime, precision.
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """An utterance.
+
+    Attributes:
+        seconds: of speech.
+        features: [1, bins, frames] of its window.
+        steps: word pieces that are written, with the end.
+    """
+
+    seconds: float
+    features: Tensor
+    steps: int
+
+
+@dataclass
+class Lap:
+    """What one contestant took for all utterances, in one part ("encoder", "utterance").
+
+    Attributes:
+        part: see above.
+        runtime: of whom.
+        precision: of whom.
+        wall: seconds, one sum a round.
+        wrong: utterances for which it gave something else than torch in float32 with the same weights; for precisions
+            other than float32, other word pieces or an error beyond `agreement`'s limit.
+    """
+
+    part: str
+    runtime: str
+    precision: str
+    wall: list[float] = field(default_factory=list)
+    wrong: int = 0
+
+
+def compare_speech(
+    dense: Any, sparse: Any, processor: Any, utterances: Sequence[Spoken], settings: BenchmarkSettings
+) -> tuple[list[Lap], list[str]]:
+    """Time torch, CTranslate2 and ours in turns, utterance by utterance.
+
+    Args:
+        dense: Whisper in evaluation mode; what torch and CTranslate2 run.
+        sparse: the same with zeros; what ours runs, and what ours is held against.
+        processor: of the model.
+        utterances: what is heard.
+        settings: ``repeats``, ``threads``, ``seed``, ``rest``; the rest is not used.
+
+    Returns:
+        What everybody took, and notes on who is left out.
+    """
+    from audio_lottery.sparse import accelerate  # numba takes a second to load
+
+    laps: dict[Key, Lap] = {}
+    notes: list[str] = []
+    with torch_threads(settings.threads), tempfile.TemporaryDirectory(prefix="audio-lottery-bench-") as folder:
+        fast = {precision: accelerate(sparse, precision=precision) for precision in ("float32", "bfloat16")}
+        for number, spoken in enumerate(utterances, start=1):
+            logger.info("utterance %d of %d: %.1f s", number, len(utterances), spoken.seconds)
+            calls: dict[Key, Callable[[], object]] = {}
+            for part, wrap in _PARTS.items():
+                found: dict[tuple[str, str], Call] = {("torch", "float32"): wrap(dense, spoken.steps)}
+                for runtime in ctranslate2_runtimes(processor, part):
+                    if missing := runtime.missing():
+                        notes.append(f"{runtime.name} is left out: {', '.join(missing)} not installed; {EXTRA}")
+                        continue
+                    subject = wrap(dense, spoken.steps)
+                    call = runtime.build(subject, spoken.features, settings.threads, Path(folder))
+                    found[runtime.name, runtime.precision] = call
+                found |= {(OWN, precision): wrap(model, spoken.steps) for precision, model in fast.items()}
+                references = {own: wrap(sparse if own else dense, spoken.steps) for own in (True, False)}
+                for (name, precision), call in found.items():
+                    key = (part, name, precision)
+                    lap = laps.setdefault(key, Lap(*key))
+                    lap.wrong += _differs(part, precision, call, references[name == OWN], spoken.features)
+                    calls[key] = partial(call, spoken.features)
+            for key, timing in take_turns(calls, settings.repeats, settings.seed + number, settings.rest).items():
+                before = laps[key].wall or [0.0] * settings.repeats
+                laps[key].wall = [sum(both) for both in zip(before, timing.wall, strict=True)]
+    return list(laps.values()), list(dict.fromkeys(notes))
+
+
+def _differs(part: str, precision: str, call: Call, reference: Call, features: Tensor) -> bool:
+    with torch.inference_mode():
+        found, expected = call(features), reference(features)
+    if part == "encoder":
+        return not compare(found, expected, precision).right
+    return same_words(found, expected, precision).same_labels < 1
+
+
+def rows_of(laps: Sequence[Lap], seconds: float) -> list[Mapping[str, Any]]:
+    """A row for each contestant and part: RTF (seconds per second of speech) and the ratio to `RIVAL`, both with the
+    least and the most of the rounds; ratios above 1 are faster.
+
+    Args:
+        laps: of `compare_speech`.
+        seconds: of all speech.
+    """
+    rows: list[Mapping[str, Any]] = []
+    for lap in laps:
+        rival = next((one for one in laps if (one.part, one.runtime, one.precision) == (lap.part, *RIVAL)), None)
+        ratios = [] if rival is None else [b / a for a, b in zip(lap.wall, rival.wall, strict=True)]
+        rows.append(
+            {
+                "part": lap.part,
+                "runtime": lap.runtime,
+                "precision": lap.precision,
+                "wall": lap.wall,
+                "wrong": lap.wrong,
+                "rtf": [function(lap.wall) / seconds for function in (statistics.median, min, max)],
+                "ratio": [function(ratios) for function in (statistics.median, min, max)] if ratios else None,
+            }
+        )
+    return rows

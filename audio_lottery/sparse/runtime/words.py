@@ -1,0 +1,100 @@
+"""A wide linear layer that was not pruned: what a decoder says of every word, once a step.
+
+A step reads the whole matrix for a frame or a few, and nothing else in it takes as long: what counts is how many bytes
+it has. Weights that 16 bits hold exactly, as those of checkpoints published in half precision, are kept in 16 bits.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audio_lottery.errors import ModelError
+from audio_lottery.sparse.kernels.vector import HAS_HALF, WIDTH
+from audio_lottery.sparse.kernels.words import WORD_ROWS
+from audio_lottery.sparse.runtime.modules import Packable, bias_of, changed, input_array, to_numpy
+from audio_lottery.sparse.runtime.threads import each
+
+# Outputs from which on a layer counts as one over words.
+_WIDE = 4096
+# Below this share of weights that are not zero, the kernels for single weights read fewer bytes.
+_DENSE = 0.5
+# Words that a thread takes at a time.
+_AT_ONCE = 2048
+
+
+class WordLinear(Packable):
+    """[…, in] → […, words].
+
+    Args:
+        linear: the layer; it is not changed.
+        precision: see `accelerate.accelerate`; in "bfloat16", weights that 16 bits do not hold are rounded.
+    """
+
+    kind = "linear"
+
+    def __init__(self, linear: nn.Linear, precision: str = "float32") -> None:
+        super().__init__()
+        weight, bias = linear.weight.detach(), bias_of(linear)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        exact = next((kind for kind in _halves() if torch.equal(weight.to(kind).float(), weight)), torch.float32)
+        self.held = torch.bfloat16 if exact == torch.float32 and precision == "bfloat16" else exact
+        self.kernel = f"rows_{str(self.held).removeprefix('torch.')}"
+        self.bias = np.zeros(self.out_features, np.float32) if bias is None else bias
+        self.stored = weight.to(self.held).contiguous()
+        self.kept, self.weights = int(torch.count_nonzero(weight)), weight.numel()
+        self.macs_per_frame = weight.numel()
+
+    @classmethod
+    def claims(cls, module: nn.Module) -> bool:
+        """See `Accelerated`; what is narrow, or pruned, is left to others."""
+        if type(module) is not nn.Linear or module.out_features < _WIDE or module.in_features % WIDTH:
+            return False
+        return int(torch.count_nonzero(module.weight)) > _DENSE * module.weight.numel()
+
+    @classmethod
+    def misfit(cls, module: nn.Linear) -> str:
+        """See `Accelerated`."""
+        return changed(module)
+
+    @classmethod
+    def trial_input(cls, module: nn.Linear) -> Tensor:
+        """See `Accelerated`: one step."""
+        return torch.randn(1, module.in_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            x: […, in] float32.
+
+        Returns:
+            […, words].
+
+        Raises:
+            ModelError: another number of features, or type; see `modules.input_array`.
+        """
+        if x.shape[-1] != self.in_features:
+            raise ModelError(f"a linear layer of {self.in_features} inputs got {tuple(x.shape)}")
+        source = input_array(x, "a wide linear layer")
+        out = torch.empty(*x.shape[:-1], self.out_features)
+        result, frames = out.numpy().reshape(-1), source.size // self.in_features
+        stored = self.stored if self.held == torch.float32 else self.stored.view(torch.int16)
+        weights, rows = stored.numpy().reshape(-1), WORD_ROWS[str(self.held).removeprefix("torch.")]
+
+        def work(number: int, scratch: np.ndarray) -> None:
+            first = number * _AT_ONCE
+            last = min(first + _AT_ONCE, self.out_features)
+            rows(weights, self.bias, source, frames, self.in_features, first, last, result)
+
+        each(work, -(-self.out_features // _AT_ONCE) if out.numel() else 0, 0, "words")
+        return out
+
+    def unpack(self) -> dict[str, np.ndarray]:
+        """See `Packable`."""
+        return {"weight": to_numpy(self.stored).reshape(self.out_features, self.in_features)}
+
+
+def _halves() -> list[Any]:
+    return [torch.float16, torch.bfloat16] if HAS_HALF else [torch.bfloat16]
