@@ -10,10 +10,12 @@ from audio_lottery.sparse.kernels.vector import (
     WIDTH,
     add,
     divide,
+    exp,
     fma,
     gelu,
     load,
     maximum,
+    minimum,
     multiply,
     splat,
     square_root,
@@ -23,7 +25,16 @@ from audio_lottery.sparse.kernels.vector import (
 
 F = np.float32
 # What a product's rows go through on their way out.
-ACTIVATIONS = {"none": 0, "gelu": 1, "relu": 2}
+ACTIVATIONS = {"none": 0, "gelu": 1, "relu": 2, "silu": 3, "clipped": 4}
+# Where "clipped" (Amodei et al. 2016, arXiv:1512.02595) ends; it begins at zero.
+CLIP = 20.0
+
+
+@njit(inline="always")
+def sigmoid(x):
+    """1 / (1 + e^-x), to about 1e-7."""
+    one = splat(F(1.0))
+    return divide(one, add(one, exp(subtract(splat(F(0.0)), x))))
 
 
 @njit(nogil=True, cache=True)
@@ -37,6 +48,15 @@ def activate(kind, tile, origin, rows, stride, vectors):
         for row in range(rows):
             for part in range(origin + row * stride, origin + row * stride + vectors * WIDTH, WIDTH):
                 store(tile, part, maximum(splat(F(0.0)), load(tile, part)))
+    elif kind == 3:
+        for row in range(rows):
+            for part in range(origin + row * stride, origin + row * stride + vectors * WIDTH, WIDTH):
+                x = load(tile, part)
+                store(tile, part, multiply(x, sigmoid(x)))
+    elif kind == 4:
+        for row in range(rows):
+            for part in range(origin + row * stride, origin + row * stride + vectors * WIDTH, WIDTH):
+                store(tile, part, minimum(splat(F(CLIP)), maximum(splat(F(0.0)), load(tile, part))))
 
 
 @njit(nogil=True, cache=True)

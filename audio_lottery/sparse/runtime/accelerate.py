@@ -164,8 +164,9 @@ def _trial(module: nn.Module, fast: Accelerated, runner: type[Accelerated], done
     """Seconds of the module and of its replacement on an input of ordinary length; once for modules that are alike."""
     key = (type(module), fast.kernel, round(fast.kept / fast.weights, 2), str(module))
     if key not in done:
-        inputs = runner.trial_input(module)
-        done[key] = best_time(lambda: module(inputs), 3), best_time(lambda: fast(inputs), 3)
+        given = runner.trial_input(module)
+        inputs = given if isinstance(given, tuple) else (given,)
+        done[key] = best_time(lambda: module(*inputs), 3), best_time(lambda: fast(*inputs), 3)
     return done[key]
 
 

@@ -44,8 +44,8 @@ class Accelerated(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def trial_input(cls, module: Any) -> Tensor:
-        """An input of ordinary length, on which ``module`` and its replacement are timed."""
+    def trial_input(cls, module: Any) -> Tensor | tuple[Tensor, ...]:
+        """An input of ordinary length, or all inputs, on which ``module`` and its replacement are timed."""
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> Self:
@@ -99,7 +99,7 @@ def changed(module: nn.Module) -> str:
 
 
 def matrix_names(module: nn.Module) -> list[str]:
-    """The matrices of `nn.Linear`, `nn.Conv1d` or `nn.LSTM`, which a kernel packs."""
+    """The matrices of `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.LSTM`, which a kernel packs."""
     names: tuple[str, ...] = getattr(module, "_flat_weights_names", ("weight",))
     return [name for name in names if name.startswith("weight")]
 
@@ -122,7 +122,7 @@ def to_numpy(weight: Tensor) -> np.ndarray:
     return weight.detach().float().cpu().numpy()
 
 
-def bias_of(module: nn.Linear | nn.Conv1d) -> np.ndarray | None:
+def bias_of(module: nn.Linear | nn.Conv1d | nn.Conv2d) -> np.ndarray | None:
     """A layer's bias, if it has one."""
     return None if module.bias is None else to_numpy(module.bias)
 
@@ -131,5 +131,7 @@ def activation_name(module: nn.Module) -> str:
     """The name of an activation module in `kernels.elementwise.ACTIVATIONS`; empty where the kernels do not have it."""
     if isinstance(module, nn.ReLU):
         return "relu"
+    if isinstance(module, nn.SiLU) or type(module).__name__ == "SiLUActivation":
+        return "silu"
     exact = type(module).__name__ == "GELUActivation" and getattr(module, "act", None) is nn.functional.gelu
     return "gelu" if exact or (isinstance(module, nn.GELU) and module.approximate == "none") else ""

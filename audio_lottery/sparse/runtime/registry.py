@@ -2,7 +2,10 @@
 
 from torch import nn
 
+from audio_lottery.sparse.runtime.bidirectional import SummedLSTM
+from audio_lottery.sparse.runtime.conformer import ConformerEncoder
 from audio_lottery.sparse.runtime.convolution import SparseConv1d
+from audio_lottery.sparse.runtime.convolution_2d import SparseConv2d
 from audio_lottery.sparse.runtime.front_end import FrontEnd
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
@@ -10,7 +13,16 @@ from audio_lottery.sparse.runtime.modules import Accelerated, Packable
 from audio_lottery.sparse.runtime.wav2vec2 import Encoder
 
 # The first that claims a module decides on it.
-RUNNERS: list[type[Accelerated]] = [FrontEnd, Encoder, SparseLinear, SparseConv1d, SparseLSTM]
+RUNNERS: list[type[Accelerated]] = [
+    FrontEnd,
+    Encoder,
+    ConformerEncoder,
+    SummedLSTM,
+    SparseLinear,
+    SparseConv1d,
+    SparseConv2d,
+    SparseLSTM,
+]
 
 
 def runner_of(module: nn.Module) -> tuple[type[Accelerated] | None, str]:
