@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
-from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Accelerated
+from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Accelerated, no_kernel
 
 
 class SummedLSTM(Accelerated):
@@ -41,8 +41,8 @@ class SummedLSTM(Accelerated):
 
     @classmethod
     def misfit(cls, module: Any) -> str:
-        """See `Accelerated`; the registry asks for the two layers."""
-        return ""
+        """See `Accelerated`."""
+        return no_kernel(module) if module.forward_lstm.proj_size else ""
 
     @classmethod
     def trial_input(cls, module: Any) -> tuple[Tensor, ...]:

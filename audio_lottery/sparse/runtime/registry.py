@@ -9,7 +9,7 @@ from audio_lottery.sparse.runtime.convolution_2d import SparseConv2d
 from audio_lottery.sparse.runtime.front_end import FrontEnd
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
-from audio_lottery.sparse.runtime.modules import Accelerated, Packable
+from audio_lottery.sparse.runtime.modules import Accelerated, Packable, changed
 from audio_lottery.sparse.runtime.wav2vec2 import Encoder
 
 # The first that claims a module decides on it.
@@ -37,6 +37,10 @@ def runner_of(module: nn.Module) -> tuple[type[Accelerated] | None, str]:
         return None, ""
     why = found.misfit(module)
     if not why and not issubclass(found, Packable):
-        inner = (runner_of(part) for part in module.modules() if part is not module)
-        why = next((note for runner, note in inner if note and runner and issubclass(runner, Packable)), "")
+        inner = (part for part in module.modules() if part is not module)
+        why = next((note for part in inner if _is_packable(part) and (note := changed(part))), "")
     return found, why
+
+
+def _is_packable(module: nn.Module) -> bool:
+    return any(issubclass(runner, Packable) and runner.claims(module) for runner in RUNNERS)
