@@ -10,6 +10,7 @@ from audio_lottery.sparse.runtime.front_end import FrontEnd
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
 from audio_lottery.sparse.runtime.modules import Accelerated, Packable, changed
+from audio_lottery.sparse.runtime.subsampling import Subsampling
 from audio_lottery.sparse.runtime.wav2vec2 import Encoder
 
 # The first that claims a module decides on it.
@@ -17,6 +18,7 @@ RUNNERS: list[type[Accelerated]] = [
     FrontEnd,
     Encoder,
     ConformerEncoder,
+    Subsampling,
     SummedLSTM,
     SparseLinear,
     SparseConv1d,
