@@ -7,6 +7,7 @@ from audio_lottery.sparse.runtime.conformer import ConformerEncoder
 from audio_lottery.sparse.runtime.convolution import SparseConv1d
 from audio_lottery.sparse.runtime.convolution_2d import SparseConv2d
 from audio_lottery.sparse.runtime.front_end import FrontEnd
+from audio_lottery.sparse.runtime.head import CTCHead
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
 from audio_lottery.sparse.runtime.modules import Accelerated, Packable, changed
@@ -19,6 +20,7 @@ RUNNERS: list[type[Accelerated]] = [
     Encoder,
     ConformerEncoder,
     Subsampling,
+    CTCHead,
     SummedLSTM,
     SparseLinear,
     SparseConv1d,

@@ -36,7 +36,7 @@ MODELS = {
 }
 # What has a runner of its own.
 RUNNERS = {
-    "conformer": {"ConformerEncoder"},
+    "conformer": {"ConformerEncoder", "CTCHead"},
     "parakeet": {"ConformerEncoder", "_PackedLSTM"},
     "cnn_lstm": {"SummedLSTM", "_PackedConv2d"},
 }
