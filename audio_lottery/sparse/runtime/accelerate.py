@@ -62,7 +62,7 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
             raise ModelError(f"'{name}' has no shape yet; call the model once before it is accelerated")
         if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
             raise ModelError(f"'{name}' is {parameter.dtype} on {parameter.device}; call model.float().cpu() first")
-    targets = list(_targets(model))
+    targets = list(targets_of(model))
     weights = [
         weight
         for _, module, build, _ in targets
@@ -112,7 +112,7 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
 Target = tuple[str, nn.Module, Any, str]
 
 
-def _targets(module: nn.Module, prefix: str = "") -> list[Target]:
+def targets_of(module: nn.Module, prefix: str = "") -> list[Target]:
     """Name, module and its runner or why not, for all that has a matrix; not what lies within such a module."""
     if isinstance(module, Accelerated):
         return []
@@ -127,7 +127,7 @@ def _targets(module: nn.Module, prefix: str = "") -> list[Target]:
     if isinstance(module, nn.MultiheadAttention):
         return found
     for name, child in module.named_children():
-        found += _targets(child, f"{prefix}.{name}" if prefix else name)
+        found += targets_of(child, f"{prefix}.{name}" if prefix else name)
     return found
 
 

@@ -34,6 +34,7 @@ from audio_lottery.sparse.runtime.modules import (
     input_array,
     no_kernel,
     to_numpy,
+    weights_of,
 )
 from audio_lottery.sparse.runtime.subsampling import Subsampling
 from audio_lottery.sparse.runtime.threads import each, tile_widths, whole, workspace
@@ -128,6 +129,7 @@ class ConformerEncoder(Accelerated):
     """
 
     kind = "encoder"
+    borrows = True
     main_input_name = "input_features"
 
     def __init__(self, module: Any, precision: str = "float32") -> None:
@@ -139,15 +141,21 @@ class ConformerEncoder(Accelerated):
         self.activation = ACTIVATIONS[activation_name(first.feed_forward1.activation)]
         self.mixing_activation = ACTIVATIONS[activation_name(first.conv.activation)]
         self.taps = first.conv.depthwise_conv.kernel_size[0]
-        self.in_half = precision == "bfloat16" and HAS_BF16_DOT
-        self.subsampling = Subsampling(module.subsampling, precision, scale=module.input_scale)
-        self.layers = [_compile_layer(layer, self.head, KERNELS[precision]) for layer in module.layers]
+        self.in_half = precision != "float32" and HAS_BF16_DOT
+        with weights_of(module.subsampling):
+            self.subsampling = Subsampling(module.subsampling, precision, scale=module.input_scale)
+        self.layers = []
+        for layer in module.layers:
+            with weights_of(layer):
+                self.layers.append(_compile_layer(layer, self.head, KERNELS[precision]))
         self.distances = Distances(
             module.encode_positions.inv_freq, [layer.positions for layer in self.layers], self.in_half
         )
         self.kernel = self.layers[0].first.inner.kernel
-        self.kept = sum(int(torch.count_nonzero(weight)) for weight in _matrices(module))
-        self.weights = sum(weight.numel() for weight in _matrices(module))
+        depthwise = sum(int(np.count_nonzero(layer.taps)) for layer in self.layers)
+        self.kept = self.subsampling.kept + depthwise
+        self.kept += sum(matrix.kept for layer in self.layers for matrix in layer.matrices)
+        self.weights = sum(part.numel() for name, part in module.named_parameters() if name.endswith("weight") and part.dim() > 1)
         self.inner_rows = max(piece.stop - piece.start for piece, _ in self.layers[0].first.outer)
 
     @classmethod
@@ -376,10 +384,6 @@ class ConformerEncoder(Accelerated):
             activate(self.activation, inner, 0, rows, FRAMES, vectors)
             operand = matrix.operand(inner, 0, rows, vectors)
             matrix.multiply(operand, states, place, start=states, origin=place, vectors=vectors)
-
-
-def _matrices(module: nn.Module) -> list[Tensor]:
-    return [weight for weight in module.parameters() if weight.dim() > 1]
 
 
 def _norm(norm: nn.LayerNorm) -> Norm:

@@ -24,6 +24,7 @@ from audio_lottery.sparse.runtime.threads import each, tile_widths, whole
 
 # Rows of the trial's input: the bins of most spectrograms.
 _TRIAL_ROWS = 80
+_KERNELS = ("csr", "block16x1", "csr_bf16")
 
 
 class SparseConv2d(Packable):
@@ -50,8 +51,8 @@ class SparseConv2d(Packable):
         self.halo = (self.taps[1] - 1) * self.dilation[1] // self.stride[1]
         self.row = whole(FRAMES + self.halo, WIDTH)
         weight = to_numpy(convolution.weight)
-        # a convolution's tile has no pairs of rows
-        allowed = [kernel for kernel in kernels or KERNELS[precision] if kernel != "block16x2_bf16"]
+        # a tile has no pairs of rows, and every output row reads it from another place on
+        allowed = [kernel for kernel in kernels or KERNELS[precision] if kernel in _KERNELS] or KERNELS["float32"]
         shift = np.arange(self.taps[1]) * self.dilation[1]
         lines = np.arange(self.in_channels)[:, None] + np.arange(self.taps[0]) * self.dilation[0] * self.in_channels
         rows = lines[:, :, None] * self.stride[1] + shift % self.stride[1]

@@ -1,5 +1,8 @@
 """What accelerated modules have in common."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, Self
 
 import numpy as np
@@ -16,13 +19,39 @@ TRIAL_FRAMES = 100
 _STAYS = "it runs as it is"
 
 
+Lend = Callable[[nn.Module], AbstractContextManager[None]]
+_lend: ContextVar[Lend | None] = ContextVar("lend", default=None)
+
+
+@contextmanager
+def lending(lend: Lend) -> Iterator[None]:
+    """Within the block `weights_of` asks ``lend``."""
+    token = _lend.set(lend)
+    try:
+        yield
+    finally:
+        _lend.reset(token)
+
+
+@contextmanager
+def weights_of(module: nn.Module) -> Iterator[None]:
+    """Within the block the parameters of ``module`` have their numbers; outside a model that is read piece by piece has
+    none (`lean`)."""
+    lend = _lend.get()
+    with nullcontext() if lend is None else lend(module):
+        yield
+
+
 class Accelerated(nn.Module):
     """A module that only infers: its weights are packed for the kernels, and are no parameters any more.
 
     A class says itself what it takes the place of (`claims`, `misfit`) and on what it is tried (`trial_input`); a line
     in `registry.RUNNERS` makes it known to `accelerate`. Instances are made of the module and a precision.
+
+    ``borrows``: whether it asks for its parts' parameters one after the other, with `weights_of`.
     """
 
+    borrows = False
     kind = ""
     kernel = ""
     kept = 0
