@@ -44,7 +44,9 @@ def main() -> None:
     settings = settings_of(options)
     if options.plot is not None:
         check_plot_path(options.plot)
-    subject = SHAPES[options.shapes](options.seed) if options.model is None else load_subject(options.model, options.seed)
+    subject = (
+        SHAPES[options.shapes](options.seed) if options.model is None else load_subject(options.model, options.seed)
+    )
     outcome = compare_sparsities(subject, settings)
     print(format_comparison(outcome))
     if options.json is not None:

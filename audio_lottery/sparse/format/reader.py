@@ -67,4 +67,3 @@ class SparseFile:
         except (SafetensorError, KeyError, OSError) as error:
             raise ModelError(f"{self.path} cannot be read ({error}); get it again") from error
         return found
-

@@ -155,7 +155,9 @@ class ConformerEncoder(Accelerated):
         depthwise = sum(int(np.count_nonzero(layer.taps)) for layer in self.layers)
         self.kept = self.subsampling.kept + depthwise
         self.kept += sum(matrix.kept for layer in self.layers for matrix in layer.matrices)
-        self.weights = sum(part.numel() for name, part in module.named_parameters() if name.endswith("weight") and part.dim() > 1)
+        self.weights = sum(
+            part.numel() for name, part in module.named_parameters() if name.endswith("weight") and part.dim() > 1
+        )
         self.inner_rows = max(piece.stop - piece.start for piece, _ in self.layers[0].first.outer)
 
     @classmethod

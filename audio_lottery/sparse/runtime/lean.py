@@ -98,7 +98,9 @@ def _check(model: PreTrainedModel, file: SparseFile) -> None:
     problems = {
         "missing:": sorted(state.keys() - names),
         "not in the model:": sorted(names - state.keys()),
-        "of another shape:": sorted(name for name in state if name in names and state[name].shape != entries[name].shape),
+        "of another shape:": sorted(
+            name for name in state if name in names and state[name].shape != entries[name].shape
+        ),
         "not float32:": sorted(
             name for name in names & state.keys() if state[name].is_meta and entries[name].dtype != "float32"
         ),

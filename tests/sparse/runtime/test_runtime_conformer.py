@@ -111,7 +111,7 @@ def test_refusals():
     fast = accelerate(encoder(), force=True)
     x = torch.zeros(1, 90, 24)
     for option in ("output_attentions", "output_hidden_states"):
-        with pytest.raises(ModelError, match="inner states|ask the original model"):
+        with pytest.raises(ModelError, match=r"inner states|ask the original model"):
             fast(x, **{option: True})
     with pytest.raises(ModelError, match="pad on the right"):
         fast(x, attention_mask=torch.arange(90)[None] > 2)
