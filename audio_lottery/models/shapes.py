@@ -4,7 +4,7 @@ Untrained weights must not hide errors: batch norms get the statistics of a firs
 out nor grow from layer to layer, and outputs are scaled until they spread as those of a trained model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ def _features(bins: int, seed: int) -> Callable[[float], Tensor]:
     return make
 
 
-def _subject(name: str, preset: dict[str, Any], mapping: Any, head: str, bins: int, seed: int) -> Subject:
+def _subject(name: str, preset: Mapping[str, Any], mapping: Any, head: str, bins: int, seed: int) -> Subject:
     config = AutoConfig.for_model(**preset)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -6,7 +6,6 @@ of the half-step feed-forwards are part of the products, batch norm is part of t
 an utterance are computed: what `transformers` puts behind its end is zeros here.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +23,15 @@ from audio_lottery.sparse.kernels.packing import pack, unpack
 from audio_lottery.sparse.kernels.relative_attention import add_bias, attend_near, attend_near_half, halve_queries
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
+from audio_lottery.sparse.runtime.conformer_layer import ConformerLayer, FeedForward, compile_layer
 from audio_lottery.sparse.runtime.distances import Distances, Table
-from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, compile_matrix, split_columns
+from audio_lottery.sparse.runtime.matrix import KERNELS
 from audio_lottery.sparse.runtime.modules import (
     TRIAL_FRAMES,
     Accelerated,
     activation_name,
-    bias_of,
     input_array,
     no_kernel,
-    to_numpy,
     weights_of,
 )
 from audio_lottery.sparse.runtime.subsampling import Subsampling
@@ -42,57 +40,6 @@ from audio_lottery.sparse.runtime.threads import each, tile_widths, whole, works
 _PRODUCTS = "projections, feed-forward, convolutions and norms"
 # Rows of the gated linear unit that are made at a time, while they are in the cache.
 _GATED = 256
-
-Norm = tuple[np.ndarray, np.ndarray, float]
-
-
-@dataclass(frozen=True)
-class _FeedForward:
-    norm: Norm
-    inner: SparseMatrix
-    outer: list[tuple[slice, SparseMatrix]]
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One block's matrices; queries are scaled, queries, keys and values are one matrix.
-
-    Attributes:
-        first: the feed-forward before attention.
-        attention_norm: before attention.
-        projections: [3 · heads · head size, features], u in the biases of the queries.
-        moves: v - u, scaled.
-        positions: [heads · head size, features], of the distances.
-        output: back to the features.
-        convolution_norm: before the convolution.
-        gates: [2 · features, features].
-        taps: [features, taps] of the depthwise convolution, batch norm in it.
-        offsets: [features], its biases.
-        mixing: [features, features] after it.
-        second: the feed-forward at the end.
-        norm: of the block's output.
-    """
-
-    first: _FeedForward
-    attention_norm: Norm
-    projections: SparseMatrix
-    moves: np.ndarray
-    positions: SparseMatrix
-    output: SparseMatrix
-    convolution_norm: Norm
-    gates: SparseMatrix
-    taps: np.ndarray
-    offsets: np.ndarray
-    mixing: SparseMatrix
-    second: _FeedForward
-    norm: Norm
-
-    @property
-    def matrices(self) -> list[SparseMatrix]:
-        own = [self.projections, self.positions, self.output, self.gates, self.mixing]
-        for feed_forward in (self.first, self.second):
-            own += [feed_forward.inner, *(matrix for _, matrix in feed_forward.outer)]
-        return own
 
 
 @dataclass(frozen=True)
@@ -147,7 +94,7 @@ class ConformerEncoder(Accelerated):
         self.layers = []
         for layer in module.layers:
             with weights_of(layer):
-                self.layers.append(_compile_layer(layer, self.head, KERNELS[precision]))
+                self.layers.append(compile_layer(layer, self.head, KERNELS[precision]))
         self.distances = Distances(
             module.encode_positions.inv_freq, [layer.positions for layer in self.layers], self.in_half
         )
@@ -188,11 +135,11 @@ class ConformerEncoder(Accelerated):
 
     def _get_subsampling_output_length(self, input_lengths: Tensor) -> Tensor:
         """transformers' own, which models ask their encoder for."""
-        return ParakeetPreTrainedModel._get_subsampling_output_length(self, input_lengths)  # type: ignore[arg-type]
+        return ParakeetPreTrainedModel._get_subsampling_output_length(self, input_lengths)
 
     def _get_output_attention_mask(self, attention_mask: Tensor, target_length: int | None = None) -> Tensor:
         """The same of masks."""
-        return ParakeetPreTrainedModel._get_output_attention_mask(self, attention_mask, target_length)  # type: ignore[arg-type]
+        return ParakeetPreTrainedModel._get_output_attention_mask(self, attention_mask, target_length)
 
     def forward(
         self,
@@ -230,8 +177,8 @@ class ConformerEncoder(Accelerated):
             if length:
                 self._encode(features[item].numpy().reshape(-1), length, out[item].numpy().reshape(-1))
         return ParakeetEncoderModelOutput(
-            last_hidden_state=out,  # type: ignore[arg-type]
-            attention_mask=mask.int() if mask is not None and output_attention_mask else None,  # type: ignore[arg-type]
+            last_hidden_state=out,
+            attention_mask=mask.int() if mask is not None and output_attention_mask else None,
         )
 
     def _encode(self, source: np.ndarray, length: int, out: np.ndarray) -> None:
@@ -250,11 +197,14 @@ class ConformerEncoder(Accelerated):
             self._attention(layer, index, table, shared)
             following = self.layers[index + 1] if index + 1 < len(self.layers) else None
 
-            def gates(number: int, scratch: np.ndarray, layer: _Layer = layer) -> None:
+            def gates(number: int, scratch: np.ndarray, layer: ConformerLayer = layer) -> None:
                 self._to_convolution(layer, number, shared, scratch)
 
             def rest(
-                number: int, scratch: np.ndarray, layer: _Layer = layer, following: _Layer | None = following
+                number: int,
+                scratch: np.ndarray,
+                layer: ConformerLayer = layer,
+                following: ConformerLayer | None = following,
             ) -> None:
                 self._from_convolution(layer, number, shared, scratch)
                 if following is None:
@@ -301,7 +251,7 @@ class ConformerEncoder(Accelerated):
         rows = self.heads * self.head * FRAMES
         return 2 * rows if self.in_half else 4 * rows
 
-    def _to_attention(self, layer: _Layer, number: int, shared: _Utterance, scratch: np.ndarray) -> None:
+    def _to_attention(self, layer: ConformerLayer, number: int, shared: _Utterance, scratch: np.ndarray) -> None:
         """The first feed-forward, and queries, keys and values."""
         size, vectors, place = self.size, shared.vectors(number), number * self.size * FRAMES
         rows = self.heads * self.head
@@ -318,7 +268,7 @@ class ConformerEncoder(Accelerated):
             layer.projections.multiply(operand, shared.joined, target + rows * FRAMES, vectors=vectors)
             add_bias(shared.joined, target + rows * FRAMES, target, layer.moves, vectors)
 
-    def _attention(self, layer: _Layer, index: int, table: Table, shared: _Utterance) -> None:
+    def _attention(self, layer: ConformerLayer, index: int, table: Table, shared: _Utterance) -> None:
         near = table.of_layer(index)
         step, all_rows, width = self._joined, self.heads * self.head * FRAMES, shared.widths[0]
 
@@ -344,7 +294,7 @@ class ConformerEncoder(Accelerated):
 
         each(work, len(shared.widths) * self.heads, SCRATCH + self.head * 2 * WIDTH, "attention")
 
-    def _to_convolution(self, layer: _Layer, number: int, shared: _Utterance, scratch: np.ndarray) -> None:
+    def _to_convolution(self, layer: ConformerLayer, number: int, shared: _Utterance, scratch: np.ndarray) -> None:
         """Attention's output, and the gated linear unit before the depthwise convolution."""
         size, vectors, place = self.size, shared.vectors(number), number * self.size * FRAMES
         rows, states = self.heads * self.head, shared.states
@@ -361,7 +311,7 @@ class ConformerEncoder(Accelerated):
             frames = shared.widths[number]
             gate(gated, 0, last - row, frames, shared.gated, row * pitch + column, pitch, vectors)
 
-    def _from_convolution(self, layer: _Layer, number: int, shared: _Utterance, scratch: np.ndarray) -> None:
+    def _from_convolution(self, layer: ConformerLayer, number: int, shared: _Utterance, scratch: np.ndarray) -> None:
         """The rest of a block."""
         size, vectors, place = self.size, shared.vectors(number), number * self.size * FRAMES
         states, pitch = shared.states, self._pitch(shared.widths)
@@ -374,7 +324,7 @@ class ConformerEncoder(Accelerated):
         layer_norm(states, place, states, place, size, FRAMES, *layer.norm, vectors)
 
     def _feed_forward(
-        self, layer: _FeedForward, place: int, vectors: int, states: np.ndarray, scratch: np.ndarray
+        self, layer: FeedForward, place: int, vectors: int, states: np.ndarray, scratch: np.ndarray
     ) -> None:
         size = self.size
         middle, inner = scratch[: size * FRAMES], scratch[size * FRAMES :]
@@ -386,81 +336,3 @@ class ConformerEncoder(Accelerated):
             activate(self.activation, inner, 0, rows, FRAMES, vectors)
             operand = matrix.operand(inner, 0, rows, vectors)
             matrix.multiply(operand, states, place, start=states, origin=place, vectors=vectors)
-
-
-def _norm(norm: nn.LayerNorm) -> Norm:
-    return to_numpy(norm.weight), to_numpy(norm.bias), float(norm.eps)
-
-
-def _feed_forward(norm: nn.LayerNorm, module: Any, kernels: Sequence[str]) -> _FeedForward:
-    inner, outer = module.linear1, module.linear2
-    half = np.float32(0.5)
-    bias = bias_of(outer)
-    return _FeedForward(
-        _norm(norm),
-        _whole(to_numpy(inner.weight), bias_of(inner), kernels),
-        split_columns(to_numpy(outer.weight) * half, None if bias is None else bias * half, kernels),
-    )
-
-
-def _whole(weight: np.ndarray, bias: np.ndarray | None, kernels: Sequence[str]) -> SparseMatrix:
-    return compile_matrix(weight, Places.plain(weight.shape[1]), bias, kernels)
-
-
-def _in_heads(rows: np.ndarray, count: int, size: int) -> np.ndarray:
-    """[heads · head size, …] with zeros between the heads, up to ``size`` rows for each."""
-    parts = rows.reshape(count, -1, *rows.shape[1:])
-    padded = np.zeros((count, size, *rows.shape[1:]), np.float32)
-    padded[:, : parts.shape[1]] = parts
-    return padded.reshape(count * size, *rows.shape[1:])
-
-
-def _compile_layer(layer: Any, head: int, kernels: Sequence[str]) -> _Layer:
-    attention, convolution = layer.self_attn, layer.conv
-    heads = attention.config.num_attention_heads
-    scale = np.float32(attention.scaling)
-    weights, biases = [], []
-    for number, linear in enumerate((attention.q_proj, attention.k_proj, attention.v_proj)):
-        weight = to_numpy(linear.weight)
-        bias = np.zeros(len(weight), np.float32) if linear.bias is None else to_numpy(linear.bias)
-        if number == 0:
-            weight, bias = weight * scale, (bias + to_numpy(attention.bias_u).reshape(-1)) * scale
-        weights.append(_in_heads(weight, heads, head))
-        biases.append(_in_heads(bias, heads, head))
-    moves = (to_numpy(attention.bias_v) - to_numpy(attention.bias_u)).reshape(-1) * scale
-    output = np.ascontiguousarray(_in_heads(to_numpy(attention.o_proj.weight).T, heads, head).T)
-    relative = _in_heads(to_numpy(attention.relative_k_proj.weight), heads, head)
-    taps, offsets = _folded(convolution.depthwise_conv, convolution.norm)
-    first, second = convolution.pointwise_conv1, convolution.pointwise_conv2
-    return _Layer(
-        first=_feed_forward(layer.norm_feed_forward1, layer.feed_forward1, kernels),
-        attention_norm=_norm(layer.norm_self_att),
-        projections=_whole(np.concatenate(weights), np.concatenate(biases), kernels),
-        moves=_in_heads(moves, heads, head),
-        positions=_whole(relative, None, kernels),
-        output=_whole(output, bias_of(attention.o_proj), kernels),
-        convolution_norm=_norm(layer.norm_conv),
-        gates=_whole(to_numpy(first.weight)[:, :, 0], bias_of(first), kernels),
-        taps=taps,
-        offsets=offsets,
-        mixing=_whole(to_numpy(second.weight)[:, :, 0], bias_of(second), kernels),
-        second=_feed_forward(layer.norm_feed_forward2, layer.feed_forward2, kernels),
-        norm=_norm(layer.norm_out),
-    )
-
-
-def _folded(convolution: nn.Conv1d, norm: nn.BatchNorm1d) -> tuple[np.ndarray, np.ndarray]:
-    """Taps and biases of a depthwise convolution with the batch norm behind it in them."""
-    mean, variance = (np.asarray(to_numpy(part), np.float64) for part in (norm.running_mean, norm.running_var))  # type: ignore[arg-type]
-    scale = 1 / np.sqrt(variance + norm.eps)
-    offsets = -mean
-    bias = bias_of(convolution)
-    if bias is not None:
-        offsets = offsets + bias
-    if norm.affine:
-        scale = scale * to_numpy(norm.weight)
-    offsets = offsets * scale
-    if norm.affine:
-        offsets = offsets + to_numpy(norm.bias)
-    taps = to_numpy(convolution.weight)[:, 0] * scale[:, None]
-    return taps.astype(np.float32).reshape(-1), offsets.astype(np.float32)
