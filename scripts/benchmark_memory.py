@@ -20,11 +20,12 @@ from typing import Any
 
 import torch
 
+from audio_lottery import pruning
 from audio_lottery.cli import run
 from audio_lottery.models.shapes import SHAPES
 from audio_lottery.sparse import load_accelerated
 from audio_lottery.sparse.benchmark import PATTERNS
-from audio_lottery.sparse.benchmark.own import PRECISIONS, pruned
+from audio_lottery.sparse.benchmark.own import PRECISIONS
 from audio_lottery.sparse.format import save
 from audio_lottery.storage import write_json
 
@@ -72,8 +73,11 @@ def compare(options: argparse.Namespace) -> None:
 
 def make(options: argparse.Namespace) -> None:
     """The file, from random weights."""
-    subject = SHAPES[options.shapes](options.seed)
-    save(pruned(subject.model, options.pattern, options.sparsity), options.folder)
+    model = SHAPES[options.shapes](options.seed).model
+    pruning.apply(
+        pruning.prune(model, 1 - options.sparsity, pattern=PATTERNS[options.pattern], allocation="uniform"), model
+    )
+    save(model, options.folder)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

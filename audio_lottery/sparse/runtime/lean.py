@@ -1,5 +1,7 @@
 """A sparse file on the kernels without the dense model in between: layers are read, packed and let go of one by one."""
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +65,7 @@ def load_accelerated(source: Path | str, *, precision: str = "float32", revision
             entry = Replacement(name, fast.kind, fast.kernel, fast.kept / fast.weights, fast.macs_per_frame, note)
             plan.append((entry, fast.packing if isinstance(fast, Packed) else None))
         _fill(model, file)
+    _give_back()
     return as_accelerated(model, Plan(plan))
 
 
@@ -139,3 +142,11 @@ class _Reader:
         finally:
             for (owner, key, _), parameter in zip(lent, before, strict=True):
                 owner._parameters[key] = parameter
+            _give_back()
+
+
+def _give_back() -> None:
+    """Let the system have what was freed: glibc keeps blocks of this size for itself once it has seen a few of them."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
