@@ -53,8 +53,7 @@ def test_emissions_are_those_of_torch(family, precision, test_set):
         emissions = [one.emit(dict(inputs), samples) for one in (backbone, fast)]
     # what lies behind an utterance means nothing, and the kernels do not compute it
     expected, found = (
-        torch.cat([row[:count].float() for row, count in zip(one.values, one.frames, strict=True)])
-        for one in emissions
+        torch.cat([row[:count].float() for row, count in zip(one.values, one.frames, strict=True)]) for one in emissions
     )
     assert (expected - found).abs().max() <= (1e-4 if precision == "no" else 0.05 * float(expected.std()))
     accelerator = make_accelerator("no", None)

@@ -15,7 +15,6 @@ from audio_lottery.sparse.kernels.vector import (
     gelu,
     load,
     maximum,
-    minimum,
     multiply,
     splat,
     square_root,
@@ -25,9 +24,7 @@ from audio_lottery.sparse.kernels.vector import (
 
 F = np.float32
 # What a product's rows go through on their way out.
-ACTIVATIONS = {"none": 0, "gelu": 1, "relu": 2, "silu": 3, "clipped": 4}
-# Where "clipped" (Amodei et al. 2016, arXiv:1512.02595) ends; it begins at zero.
-CLIP = 20.0
+ACTIVATIONS = {"none": 0, "gelu": 1, "relu": 2, "silu": 4}
 
 
 @njit(inline="always")
@@ -48,15 +45,11 @@ def activate(kind, tile, origin, rows, stride, vectors):
         for row in range(rows):
             for part in range(origin + row * stride, origin + row * stride + vectors * WIDTH, WIDTH):
                 store(tile, part, maximum(splat(F(0.0)), load(tile, part)))
-    elif kind == 3:
+    elif kind == 4:
         for row in range(rows):
             for part in range(origin + row * stride, origin + row * stride + vectors * WIDTH, WIDTH):
                 x = load(tile, part)
                 store(tile, part, multiply(x, sigmoid(x)))
-    elif kind == 4:
-        for row in range(rows):
-            for part in range(origin + row * stride, origin + row * stride + vectors * WIDTH, WIDTH):
-                store(tile, part, minimum(splat(F(CLIP)), maximum(splat(F(0.0)), load(tile, part))))
 
 
 @njit(nogil=True, cache=True)

@@ -137,7 +137,8 @@ def _row(count):
         low = [builder.bitcast(builder.shl(pair, whole(16)), LANES) for pair in pairs]
         return low + [builder.bitcast(pair, LANES) for pair in pairs]
 
-    return row_kernel(lambda builder, half: shift + [builder.add(half, offset) for offset in shift], reads)
+    turns = 2 if count < 3 else 1
+    return row_kernel(lambda builder, half: shift + [builder.add(half, offset) for offset in shift], reads, turns)
 
 
 _row1, _row2, _row3, _row4 = (_row(count) for count in range(1, 5))

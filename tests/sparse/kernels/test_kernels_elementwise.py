@@ -15,7 +15,6 @@ TORCH = {
     "gelu": torch.nn.functional.gelu,
     "relu": torch.relu,
     "silu": torch.nn.functional.silu,
-    "clipped": lambda x: x.clamp(0, 20),
 }
 
 
