@@ -31,6 +31,9 @@ VECTORS = 8
 FRAMES = VECTORS * WIDTH
 # Output rows of a block kernel, as many sums as fit the registers (32 with AVX-512, 16 without).
 BLOCK_ROWS = 16
+# Sums that a row has for each vector, see `row_kernel`: as many for any number of vectors, so that the width of a tile
+# changes no number. Two times 8 sums fit 32 registers, and not 16.
+TURNS = 2 if WIDTH == 16 else 1
 _ROWS_AT_ONCE = 16 if WIDTH == 16 else 8
 
 
@@ -112,7 +115,7 @@ def _row(count):
     return row_kernel(
         lambda builder, half: shift,
         lambda builder, x, place: [load_lanes(builder, x, builder.add(place, offset)) for offset in shift],
-        turns=2 if count < 4 else 1,
+        TURNS,
     )
 
 
