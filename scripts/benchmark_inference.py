@@ -2,6 +2,7 @@
 
     python scripts/benchmark_inference.py --json rows.json --plot figure.svg      # wav2vec2-base shapes, random weights
     python scripts/benchmark_inference.py --seconds 10 --sparsities 0.9 0.95 --patterns unstructured 16x2
+    python scripts/benchmark_inference.py --shapes parakeet-ctc-0.6b --seconds 10 --sparsities 0.9
     python scripts/benchmark_inference.py --profile --break-even
 
 The other runtimes are in the extra `bench`. Every contestant's output is checked against torch float32; a wrong one is
@@ -14,12 +15,12 @@ from pathlib import Path
 
 from audio_lottery.cli import run
 from audio_lottery.commands.bench import add_options, load_subjects, print_profile, settings_for, settings_of
+from audio_lottery.models.shapes import SHAPES
 from audio_lottery.report.inference import check_plot_path, format_break_even, format_comparison, plot_comparison
 from audio_lottery.sparse.benchmark import (
     PATTERNS,
     break_even,
     compare_sparsities,
-    wav2vec2_base,
 )
 from audio_lottery.sparse.benchmark.own import pruned
 from audio_lottery.storage import write_json
@@ -28,7 +29,10 @@ from audio_lottery.storage import write_json
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="prune this model (default: wav2vec2-base shapes)")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="prune this model (default: random weights)")
+    parser.add_argument(
+        "--shapes", choices=list(SHAPES), default="wav2vec2-base", help="of random weights (default: wav2vec2-base)"
+    )
     add_options(parser, seconds=[2.0, 10.0, 30.0])
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.0, 0.8, 0.9, 0.95], help="shares of zeros")
     parser.add_argument(
@@ -40,7 +44,9 @@ def main() -> None:
     settings = settings_of(options)
     if options.plot is not None:
         check_plot_path(options.plot)
-    subjects = [wav2vec2_base(options.seed)] if options.model is None else load_subjects(options.model, settings)
+    subjects = (
+        [SHAPES[options.shapes](options.seed)] if options.model is None else load_subjects(options.model, settings)
+    )
     rows = []
     for number, subject in enumerate(subjects, start=1):
         lengths = settings_for(subject, settings)

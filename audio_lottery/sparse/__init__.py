@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from audio_lottery.sparse.runtime.accelerate import Replacement, accelerate
+    from audio_lottery.sparse.runtime.lean import load_accelerated
 
-__all__ = ["Replacement", "accelerate"]
+__all__ = ["Replacement", "accelerate", "load_accelerated"]
 
 
 def __getattr__(name: str) -> Any:
     """The runtime when it is asked for: it brings numba's compiler, which reading a file does not need."""
     if name not in __all__:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from audio_lottery.sparse.runtime import accelerate as module
+    from importlib import import_module
 
-    return getattr(module, name)
+    place = "lean" if name == "load_accelerated" else "accelerate"
+    return getattr(import_module(f"audio_lottery.sparse.runtime.{place}"), name)

@@ -108,3 +108,12 @@ def test_the_script_prunes_measures_and_draws(sparse_model, stand_in, monkeypatc
 def test_the_script_refuses_a_picture_format_before_it_measures(monkeypatch, tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"\.bmp"):
         script(monkeypatch, *QUICK, "--plot", str(tmp_path / "figure.bmp"))
+
+
+def test_shapes_by_name(stand_in: None, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    arguments = [*QUICK, "--shapes", "conformer-small", "--sparsities", "0.9", "--patterns", "unstructured"]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert not ended.value.code
+    assert "conformer-small shapes" in capsys.readouterr().out

@@ -50,7 +50,11 @@ def test_emissions_are_those_of_torch(family, precision, test_set):
     audio = [torch.randn(n, generator=torch.Generator().manual_seed(n)).numpy() for n in (9_000, 16_000)]
     inputs, samples = backbone.features(audio), torch.tensor([9_000, 16_000])
     with torch.no_grad():
-        expected, found = (one.emit(dict(inputs), samples).values.float() for one in (backbone, fast))
+        emissions = [one.emit(dict(inputs), samples) for one in (backbone, fast)]
+    # what lies behind an utterance means nothing, and the kernels do not compute it
+    expected, found = (
+        torch.cat([row[:count].float() for row, count in zip(one.values, one.frames, strict=True)]) for one in emissions
+    )
     assert (expected - found).abs().max() <= (1e-4 if precision == "no" else 0.05 * float(expected.std()))
     accelerator = make_accelerator("no", None)
     plain, sparse = (Evaluator(accelerator, one, "none", None) for one in (EvaluationConfig(), chosen))

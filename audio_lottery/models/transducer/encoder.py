@@ -32,6 +32,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.reduction = reduction
         self.hidden = hidden
+        self.bidirectional = bidirectional
         size = inputs * reduction
         self.lstm = BidirectionalLstm(size, hidden) if bidirectional else nn.LSTM(size, hidden, batch_first=True)
         self.norm = nn.LayerNorm(hidden)
@@ -47,10 +48,8 @@ class EncoderLayer(nn.Module):
         frames = torch.div(frames, self.reduction, rounding_mode="floor")
         # many CPUs have no bfloat16 LSTM, and torch says so with an exception
         with torch.autocast("cpu", enabled=False) if x.device.type == "cpu" else nullcontext():
-            if isinstance(self.lstm, BidirectionalLstm):
-                x = self.lstm(x, reversal(frames.to(x.device), x.shape[1]))
-            else:
-                x = self.lstm(x)[0]
+            # not asked of the layer's class: another may run it
+            x = self.lstm(x, reversal(frames.to(x.device), x.shape[1])) if self.bidirectional else self.lstm(x)[0]
         return self.norm(x), frames
 
     def step(self, x: Tensor, state: LayerState | None) -> tuple[Tensor, LayerState]:

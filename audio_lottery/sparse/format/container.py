@@ -8,7 +8,7 @@ One key, because safetensors writes several in no fixed order: the same model gi
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +106,7 @@ def unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, Entry]
         ModelError: not such a file, a newer version, or any bit that is not as it was written.
     """
     header = read_header(data, path)
-    _check_digest(data, header, path)
+    check_digest(data, (), header, path)
     try:
         entries = {name: Entry.from_dict(entry) for name, entry in header["tensors"].items()}
         tied = {str(name): str(other) for name, other in header["tied"].items()}
@@ -157,14 +157,27 @@ def read_header(data: bytes, path: Path) -> dict[str, Any]:
     return dict(header)
 
 
-def _check_digest(data: bytes, header: dict[str, Any], path: Path) -> None:
+def check_digest(start: bytes, rest: Iterable[bytes], header: dict[str, Any], path: Path) -> None:
+    """Compare the file's bytes with the hash that it has of them.
+
+    Args:
+        start: at least its header.
+        rest: what follows, in pieces.
+        header: of `read_header`.
+        path: for messages.
+
+    Raises:
+        ModelError: they differ.
+    """
     written = str(header["sha256"]).encode()
     # The first key of the first metadata: nothing of the user's stands before it.
-    place = data.find(written)
-    view = memoryview(data)
+    place = start.find(written)
+    view = memoryview(start)
     digest = hashlib.sha256(view[: max(place, 0)])
     digest.update(_NO_DIGEST.encode())
     digest.update(view[place + len(written) :])
+    for piece in rest:
+        digest.update(piece)
     if place < 0 or digest.hexdigest().encode() != written:
         raise ModelError(f"{path} is damaged: its bytes are not those that were written; get it again")
 

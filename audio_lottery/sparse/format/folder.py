@@ -161,7 +161,7 @@ def load(source: Path | str, *, revision: str | None = None) -> PreTrainedModel:
         raise ModelError(f"'{source}' has no {FILE}; give a folder or Hub id that was saved by audio_lottery.sparse")
     with reading(f"the config.json of '{source}'"):
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    model_class = _model_class(config, source)
+    model_class = model_class_of(config, source)
     state = read(file)
     floating = Counter[torch.dtype]()
     for tensor in state.values():
@@ -274,7 +274,12 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return one.data_ptr() == other.data_ptr() or torch.equal(as_bytes(one.contiguous()), as_bytes(other))
 
 
-def _model_class(config: PreTrainedConfig, source: Path | str) -> type[PreTrainedModel]:
+def model_class_of(config: PreTrainedConfig, source: Path | str) -> type[PreTrainedModel]:
+    """The class that a config.json names.
+
+    Raises:
+        ModelError: it names none, or one that is not installed.
+    """
     for name in config.architectures or ():
         registered = (mapping.get(type(config), None) for mapping in (MODEL_FOR_CTC_MAPPING, MODEL_FOR_RNNT_MAPPING))
         for found in (getattr(transformers, name, None), *registered):

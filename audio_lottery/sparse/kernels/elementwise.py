@@ -10,6 +10,7 @@ from audio_lottery.sparse.kernels.vector import (
     WIDTH,
     add,
     divide,
+    exp,
     fma,
     gelu,
     load,
@@ -23,7 +24,14 @@ from audio_lottery.sparse.kernels.vector import (
 
 F = np.float32
 # What a product's rows go through on their way out.
-ACTIVATIONS = {"none": 0, "gelu": 1, "relu": 2}
+ACTIVATIONS = {"none": 0, "gelu": 1, "relu": 2, "silu": 4}
+
+
+@njit(inline="always")
+def sigmoid(x):
+    """1 / (1 + e^-x), to about 1e-7."""
+    one = splat(F(1.0))
+    return divide(one, add(one, exp(subtract(splat(F(0.0)), x))))
 
 
 @njit(nogil=True, cache=True)
@@ -37,6 +45,11 @@ def activate(kind, tile, origin, rows, stride, vectors):
         for row in range(rows):
             for part in range(origin + row * stride, origin + row * stride + vectors * WIDTH, WIDTH):
                 store(tile, part, maximum(splat(F(0.0)), load(tile, part)))
+    elif kind == 4:
+        for row in range(rows):
+            for part in range(origin + row * stride, origin + row * stride + vectors * WIDTH, WIDTH):
+                x = load(tile, part)
+                store(tile, part, multiply(x, sigmoid(x)))
 
 
 @njit(nogil=True, cache=True)

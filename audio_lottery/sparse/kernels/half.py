@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.core.extending import intrinsic
 
-from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, block_kernel, row_kernel
+from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, TURNS, block_kernel, row_kernel
 from audio_lottery.sparse.kernels.vector import (
     HAS_BF16_DOT,
     INT,
@@ -137,7 +137,7 @@ def _row(count):
         low = [builder.bitcast(builder.shl(pair, whole(16)), LANES) for pair in pairs]
         return low + [builder.bitcast(pair, LANES) for pair in pairs]
 
-    return row_kernel(lambda builder, half: shift + [builder.add(half, offset) for offset in shift], reads)
+    return row_kernel(lambda builder, half: shift + [builder.add(half, offset) for offset in shift], reads, TURNS)
 
 
 _row1, _row2, _row3, _row4 = (_row(count) for count in range(1, 5))

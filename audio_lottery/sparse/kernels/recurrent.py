@@ -14,6 +14,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.core.extending import intrinsic
 
+from audio_lottery.sparse.kernels.elementwise import sigmoid
 from audio_lottery.sparse.kernels.rows import block_rows, csr_rows
 from audio_lottery.sparse.kernels.vector import (
     INT,
@@ -22,15 +23,12 @@ from audio_lottery.sparse.kernels.vector import (
     WIDTH,
     add,
     data_pointer,
-    divide,
-    exp,
     fma,
     load,
     load_lanes,
     multiply,
     splat,
     store,
-    subtract,
     transpose,
     vector,
 )
@@ -63,13 +61,6 @@ def _pick(typing, states, place, index, at):
         return picked
 
     return vector(states, types.int64, index, types.int64), generate
-
-
-@njit(inline="always")
-def sigmoid(x):
-    """1 / (1 + e^-x), to about 1e-7."""
-    one = splat(F(1.0))
-    return divide(one, add(one, exp(subtract(splat(F(0.0)), x))))
 
 
 @njit(inline="always")

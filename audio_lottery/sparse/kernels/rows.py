@@ -8,6 +8,9 @@ L2 cache. Blocks of 16 output rows share what they read: the sums of 16 rows for
 registers.
 """
 
+from functools import reduce
+
+from llvmlite import ir
 from numba import njit, types
 from numba.core.extending import intrinsic
 
@@ -28,15 +31,45 @@ VECTORS = 8
 FRAMES = VECTORS * WIDTH
 # Output rows of a block kernel, as many sums as fit the registers (32 with AVX-512, 16 without).
 BLOCK_ROWS = 16
+# Sums that a row has for each vector, see `row_kernel`: as many for any number of vectors, so that the width of a tile
+# changes no number. Two times 8 sums fit 32 registers, and not 16.
+TURNS = 2 if WIDTH == 16 else 1
 _ROWS_AT_ONCE = 16 if WIDTH == 16 else 8
 
 
-def row_kernel(places, reads):
+def _emit_turns(builder, first, last, initial, addend, step, turns):
+    """`emit_sums` with ``turns`` sums for each; what is left over is for `emit_sums` itself.
+
+    Returns:
+        The next index, and what the sums start from then: ``first``, ``initial`` and ``addend``.
+    """
+    zeros = [ir.Constant(LANES, [0.0] * WIDTH)] * (turns - 1)
+    condition, load_addends = addend
+
+    def with_zeros(sums):
+        return [part for one in sums for part in (one, *zeros)]
+
+    def several(number, sums):
+        index = builder.add(first, builder.mul(number, LONG(turns)))
+        parts = [step(builder.add(index, LONG(turn)), sums[turn::turns]) for turn in range(turns)]
+        return [total for totals in zip(*parts, strict=True) for total in totals]
+
+    rounds = builder.sdiv(builder.sub(last, first), LONG(turns))
+    carried = (condition, lambda: with_zeros(load_addends()))
+    sums = emit_sums(builder, LONG(0), rounds, with_zeros(initial), carried, several)
+    totals = [reduce(builder.fadd, sums[place : place + turns]) for place in range(0, len(sums), turns)]
+    nothing = (ir.Constant(ir.IntType(1), 0), lambda: totals)
+    return builder.add(first, builder.mul(rounds, LONG(turns))), totals, nothing
+
+
+def row_kernel(places, reads, turns=1):
     """An intrinsic: out = start + bias + Σ values[j] · x[offsets[j] : …] for j in [first, last), a row of the output.
 
     Args:
         places: (builder, half) to where in a row of the output each sum belongs.
         reads: (builder, x, offset of a row) to what its weight multiplies, one for each sum.
+        turns: weights that are added to sums of their own, one after the other: where there are few vectors of frames,
+            their sums alone do not hide the latency of a multiply-add.
     """
 
     @intrinsic
@@ -60,7 +93,10 @@ def row_kernel(places, reads):
                 builder.icmp_signed(">=", origin, LONG(0)),
                 lambda: [load_lanes(builder, start, builder.add(origin, spot)) for spot in spots],
             )
-            sums = emit_sums(builder, first, last, [splat_lanes(builder, bias)] * len(spots), addend, step)
+            initial = [splat_lanes(builder, bias)] * len(spots)
+            if turns > 1:
+                first, initial, addend = _emit_turns(builder, first, last, initial, addend, step, turns)
+            sums = emit_sums(builder, first, last, initial, addend, step)
             for spot, total in zip(spots, sums, strict=True):
                 store_lanes(builder, total, out, builder.add(target, spot))
             return context.get_dummy_value()
@@ -79,6 +115,7 @@ def _row(count):
     return row_kernel(
         lambda builder, half: shift,
         lambda builder, x, place: [load_lanes(builder, x, builder.add(place, offset)) for offset in shift],
+        TURNS,
     )
 
 

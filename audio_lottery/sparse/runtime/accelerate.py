@@ -63,7 +63,7 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
             raise ModelError(f"'{name}' has no shape yet; call the model once before it is accelerated")
         if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
             raise ModelError(f"'{name}' is {parameter.dtype} on {parameter.device}; call model.float().cpu() first")
-    targets = list(_targets(model))
+    targets = list(targets_of(model))
     weights = [
         weight
         for _, module, build, _ in targets
@@ -113,7 +113,7 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
 Target = tuple[str, nn.Module, Any, str]
 
 
-def _targets(module: nn.Module, prefix: str = "") -> list[Target]:
+def targets_of(module: nn.Module, prefix: str = "") -> list[Target]:
     """Name, module and its runner or why not, for all that has a matrix; not what lies within such a module."""
     if isinstance(module, Accelerated):
         return []
@@ -128,7 +128,7 @@ def _targets(module: nn.Module, prefix: str = "") -> list[Target]:
     if isinstance(module, nn.MultiheadAttention):
         return found
     for name, child in module.named_children():
-        found += _targets(child, f"{prefix}.{name}" if prefix else name)
+        found += targets_of(child, f"{prefix}.{name}" if prefix else name)
     return found
 
 
@@ -165,8 +165,9 @@ def _trial(module: nn.Module, fast: Accelerated, runner: type[Accelerated], done
     """Seconds of the module and of its replacement on an input of ordinary length; once for modules that are alike."""
     key = (type(module), fast.kernel, round(fast.kept / fast.weights, 2), str(module))
     if key not in done:
-        inputs = runner.trial_input(module)
-        done[key] = best_time(lambda: module(inputs), 3), best_time(lambda: fast(inputs), 3)
+        given = runner.trial_input(module)
+        inputs = given if isinstance(given, tuple) else (given,)
+        done[key] = best_time(lambda: module(*inputs), 3), best_time(lambda: fast(*inputs), 3)
     return done[key]
 
 

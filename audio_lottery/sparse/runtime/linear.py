@@ -10,11 +10,15 @@ from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate
 from audio_lottery.sparse.kernels.packing import pack, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
+from audio_lottery.sparse.kernels.single import block_frame, csr_frame
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.matrix import KERNELS, split_columns
 from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Packable, bias_of, changed, input_array, to_numpy
-from audio_lottery.sparse.runtime.threads import each, tile_widths, whole
+from audio_lottery.sparse.runtime.threads import each, part, tile_widths, whole, workspace
 
+# Up to so many frames are faster one by one than in the lanes, most of which would hold none (measured, 1024 features).
+_FEW = 3
+_FRAME_KERNELS = {"csr": csr_frame, "csr_bf16": csr_frame, "block16x1": block_frame}
 # Output rows that are computed before they are put in torch's layout, while they are in the cache.
 _ROWS = 256
 
@@ -86,7 +90,28 @@ class SparseLinear(Packable):
         """See `Packable`."""
         return {"weight": np.concatenate([matrix.dense() for _, matrix in self.pieces], 1)}
 
+    def _step(self, source: np.ndarray, out: np.ndarray, frames: int) -> None:
+        """`_run` frame by frame, in float32."""
+        for frame in range(frames):
+            target = frame * self.out_features
+            for piece, matrix in self.pieces:
+                places = matrix.places
+                stride = places.half_stride if matrix.kernel == "csr_bf16" else places.stride
+                _FRAME_KERNELS[matrix.kernel](
+                    matrix.values, matrix.offsets, stride.bit_length() - 1, matrix.pointers, matrix.bias, source,
+                    frame * self.in_features + piece.start, out, target, piece.start > 0,
+                )  # fmt: skip
+        if self.activation:
+            rows = workspace("few", self.out_features * FRAMES)
+            pack(out, 0, frames, self.out_features, 0, self.out_features, rows, 0)
+            activate(self.activation, rows, 0, self.out_features, FRAMES, 1)
+            unpack(rows, 0, self.out_features, frames, out, 0, self.out_features, 0)
+
     def _run(self, source: np.ndarray, out: np.ndarray, frames: int) -> None:
+        if frames <= _FEW and all(matrix.kernel in _FRAME_KERNELS for _, matrix in self.pieces):
+            with part("linear layers"):
+                self._step(source, out, frames)
+            return
         widths = tile_widths(frames, FRAMES, 2 * WIDTH)
         single = len(self.pieces) == 1
         width = max(piece.stop - piece.start for piece, _ in self.pieces)

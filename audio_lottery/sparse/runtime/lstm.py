@@ -108,23 +108,23 @@ class SparseLSTM(Packable):
         if isinstance(input, PackedSequence):
             frames, lengths = _packed_rows(input.batch_sizes)
             states = None if hx is None else _chosen(hx, input.sorted_indices)
-            out, last = self._run(input.data, frames, lengths, states)
+            out, last = self.run(input.data, frames, lengths, states)
             packed = PackedSequence(out, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
             return packed, _chosen(last, input.unsorted_indices)
         if input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
             raise ModelError(f"an LSTM of {self.input_size} inputs got {tuple(input.shape)}")
         if input.dim() == 2:
             states = None if hx is None else (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
-            out, (h, c) = self._run(input, np.arange(len(input)), np.array([len(input)]), states)
+            out, (h, c) = self.run(input, np.arange(len(input)), np.array([len(input)]), states)
             return out, (h.squeeze(1), c.squeeze(1))
         batch, length = input.shape[:2] if self.batch_first else (input.shape[1], input.shape[0])
         rows = np.arange(batch * length)
         if not self.batch_first:
             rows = rows.reshape(length, batch).T.reshape(-1)
-        out, last = self._run(input.flatten(0, 1), rows, np.full(batch, length), hx)
+        out, last = self.run(input.flatten(0, 1), rows, np.full(batch, length), hx)
         return out.view(*input.shape[:2], self.directions * self.hidden_size), last
 
-    def _run(self, x: Tensor, rows: np.ndarray, lengths: np.ndarray, hx: State | None) -> tuple[Tensor, State]:
+    def run(self, x: Tensor, rows: np.ndarray, lengths: np.ndarray, hx: State | None) -> tuple[Tensor, State]:
         """All layers on [frames of all utterances, features]; ``rows`` are those of the first, then of the next …"""
         if x.shape[-1] != self.input_size:
             raise ModelError(f"an LSTM of {self.input_size} inputs got {tuple(x.shape)}")

@@ -1,6 +1,8 @@
 """What accelerated modules have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, Self
 
 import numpy as np
@@ -17,13 +19,39 @@ TRIAL_FRAMES = 100
 _STAYS = "it runs as it is"
 
 
+Lend = Callable[[nn.Module], AbstractContextManager[None]]
+_lend: ContextVar[Lend | None] = ContextVar("lend", default=None)
+
+
+@contextmanager
+def lending(lend: Lend) -> Iterator[None]:
+    """Within the block `weights_of` asks ``lend``."""
+    token = _lend.set(lend)
+    try:
+        yield
+    finally:
+        _lend.reset(token)
+
+
+@contextmanager
+def weights_of(module: nn.Module) -> Iterator[None]:
+    """Within the block the parameters of ``module`` have their numbers; outside a model that is read piece by piece has
+    none (`lean`)."""
+    lend = _lend.get()
+    with nullcontext() if lend is None else lend(module):
+        yield
+
+
 class Accelerated(nn.Module):
     """A module that only infers: its weights are packed for the kernels, and are no parameters any more.
 
     A class says itself what it takes the place of (`claims`, `misfit`) and on what it is tried (`trial_input`); a line
     in `registry.RUNNERS` makes it known to `accelerate`. Instances are made of the module and a precision.
+
+    ``borrows``: whether it asks for its parts' parameters one after the other, with `weights_of`.
     """
 
+    borrows = False
     kind = ""
     kernel = ""
     kept = 0
@@ -45,8 +73,8 @@ class Accelerated(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def trial_input(cls, module: Any) -> Tensor:
-        """An input of ordinary length, on which ``module`` and its replacement are timed."""
+    def trial_input(cls, module: Any) -> Tensor | tuple[Tensor, ...]:
+        """An input of ordinary length, or all inputs, on which ``module`` and its replacement are timed."""
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> Self:
@@ -100,7 +128,7 @@ def changed(module: nn.Module) -> str:
 
 
 def matrix_names(module: nn.Module) -> list[str]:
-    """The matrices of `nn.Linear`, `nn.Conv1d` or `nn.LSTM`, which a kernel packs."""
+    """The matrices of `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.LSTM`, which a kernel packs."""
     names: tuple[str, ...] = getattr(module, "_flat_weights_names", ("weight",))
     return [name for name in names if name.startswith("weight")]
 
@@ -133,7 +161,7 @@ def to_numpy(weight: Tensor) -> np.ndarray:
     return weight.detach().float().cpu().numpy()
 
 
-def bias_of(module: nn.Linear | nn.Conv1d) -> np.ndarray | None:
+def bias_of(module: nn.Linear | nn.Conv1d | nn.Conv2d) -> np.ndarray | None:
     """A layer's bias, if it has one."""
     return None if module.bias is None else to_numpy(module.bias)
 
@@ -142,5 +170,7 @@ def activation_name(module: nn.Module) -> str:
     """The name of an activation module in `kernels.elementwise.ACTIVATIONS`; empty where the kernels do not have it."""
     if isinstance(module, nn.ReLU):
         return "relu"
+    if isinstance(module, nn.SiLU) or type(module).__name__ == "SiLUActivation":
+        return "silu"
     exact = type(module).__name__ == "GELUActivation" and getattr(module, "act", None) is nn.functional.gelu
     return "gelu" if exact or (isinstance(module, nn.GELU) and module.approximate == "none") else ""

@@ -190,6 +190,10 @@ class _PackedConv1d(Packed, nn.Conv1d):
     pass
 
 
+class _PackedConv2d(Packed, nn.Conv2d):
+    pass
+
+
 class _PackedLSTM(Packed, nn.LSTM):
     def _settle(self) -> None:
         super()._settle()
@@ -199,6 +203,7 @@ class _PackedLSTM(Packed, nn.LSTM):
 _CLASSES: dict[type[nn.Module], type[Packed]] = {
     nn.Linear: _PackedLinear,
     nn.Conv1d: _PackedConv1d,
+    nn.Conv2d: _PackedConv2d,
     nn.LSTM: _PackedLSTM,
 }
 
@@ -207,7 +212,7 @@ def stand_in(module: nn.Module, packed: Packable) -> Packed:
     """What takes the place of ``module`` in a model.
 
     Args:
-        module: `nn.Linear`, `nn.Conv1d` or `nn.LSTM`; it is not changed.
+        module: `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.LSTM`; it is not changed.
         packed: the same on its kernel.
     """
     matrices = matrix_names(module)

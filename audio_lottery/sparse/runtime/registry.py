@@ -2,11 +2,16 @@
 
 from torch import nn
 
+from audio_lottery.sparse.runtime.bidirectional import SummedLSTM
+from audio_lottery.sparse.runtime.conformer import ConformerEncoder
 from audio_lottery.sparse.runtime.convolution import SparseConv1d
+from audio_lottery.sparse.runtime.convolution_2d import SparseConv2d
 from audio_lottery.sparse.runtime.front_end import FrontEnd
+from audio_lottery.sparse.runtime.head import CTCHead
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
-from audio_lottery.sparse.runtime.modules import Accelerated, Packable
+from audio_lottery.sparse.runtime.modules import Accelerated, Packable, changed
+from audio_lottery.sparse.runtime.subsampling import Subsampling
 from audio_lottery.sparse.runtime.wav2vec2 import Encoder
 from audio_lottery.sparse.runtime.whisper import WindowEncoder
 from audio_lottery.sparse.runtime.whisper_decoder import DecoderLayer
@@ -19,8 +24,13 @@ RUNNERS: list[type[Accelerated]] = [
     WindowEncoder,
     DecoderLayer,
     WordLinear,
+    ConformerEncoder,
+    Subsampling,
+    CTCHead,
+    SummedLSTM,
     SparseLinear,
     SparseConv1d,
+    SparseConv2d,
     SparseLSTM,
 ]
 
@@ -37,6 +47,10 @@ def runner_of(module: nn.Module) -> tuple[type[Accelerated] | None, str]:
         return None, ""
     why = found.misfit(module)
     if not why and not issubclass(found, Packable):
-        inner = (runner_of(part) for part in module.modules() if part is not module)
-        why = next((note for runner, note in inner if note and runner and issubclass(runner, Packable)), "")
+        inner = (part for part in module.modules() if part is not module)
+        why = next((note for part in inner if _is_packable(part) and (note := changed(part))), "")
     return found, why
+
+
+def _is_packable(module: nn.Module) -> bool:
+    return any(issubclass(runner, Packable) and runner.claims(module) for runner in RUNNERS)

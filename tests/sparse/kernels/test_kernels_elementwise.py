@@ -10,14 +10,19 @@ from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate, laye
 from audio_lottery.sparse.kernels.rows import FRAMES, VECTORS
 from audio_lottery.sparse.kernels.vector import WIDTH
 
-TORCH = {"none": lambda x: x, "gelu": torch.nn.functional.gelu, "relu": torch.relu}
+TORCH = {
+    "none": lambda x: x,
+    "gelu": torch.nn.functional.gelu,
+    "relu": torch.relu,
+    "silu": torch.nn.functional.silu,
+}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("vectors", [1, 3, VECTORS])
 def test_activation(name, vectors):
     rows, stride, origin = 5, FRAMES + 16, 7
-    x = np.random.default_rng(0).normal(0, 3, origin + rows * stride).astype(np.float32)
+    x = np.random.default_rng(0).normal(0, 8, origin + rows * stride).astype(np.float32)
     tile = x.copy()
     activate(ACTIVATIONS[name], tile, origin, rows, stride, vectors)
     expected = x.copy()

@@ -114,11 +114,11 @@ def test_a_layer_alone_and_a_shared_layer():
 
 
 def test_modules_without_a_kernel_are_left_and_listed():
-    model = nn.Sequential(nn.Linear(8, 8), nn.Conv2d(1, 1, 3), nn.MultiheadAttention(8, 2))
+    model = nn.Sequential(nn.Linear(8, 8), nn.Conv3d(1, 1, 3), nn.MultiheadAttention(8, 2))
     prune(model, 0.5)
     plan = {entry.name: entry for entry in accelerate(model, force=True).plan}
     assert plan["1"].kernel == plan["2"].kernel == "dense"
-    assert plan["1"].note == "no kernel for Conv2d: it runs as it is"
+    assert plan["1"].note == "no kernel for Conv3d: it runs as it is"
     assert plan["2"].kind == "MultiheadAttention"
 
 
