@@ -17,6 +17,7 @@ _HOST = {name for name, present in get_host_cpu_features().items() if present}
 _FEATURES = {part[1:] for part in config.CPU_FEATURES.split(",") if part[:1] == "+"} if config.CPU_FEATURES else _HOST
 WIDTH = 16 if "avx512f" in _FEATURES else 8
 HAS_BF16_DOT = "avx512bf16" in _FEATURES
+HAS_INT8_DOT = {"avx512bw", "avx512vnni"} <= _FEATURES and WIDTH == 16
 
 FLOAT = ir.FloatType()
 INT = ir.IntType(32)
@@ -97,18 +98,30 @@ def emit_sums(builder, first, last, initial, addend, step):
     """
     condition, load_addends = addend
     entry = builder.block
-    carry, head, body, done = (builder.append_basic_block(name) for name in ("carry", "head", "body", "done"))
-    builder.cbranch(condition, carry, head)
+    carry, start = (builder.append_basic_block(name) for name in ("carry", "start"))
+    builder.cbranch(condition, carry, start)
     builder.position_at_end(carry)
     carried = [builder.fadd(value, more) for value, more in zip(initial, load_addends(), strict=True)]
+    builder.branch(start)
+    builder.position_at_end(start)
+    sums = [builder.phi(value.type) for value in initial]
+    for block, values in ((entry, initial), (carry, carried)):
+        for total, value in zip(sums, values, strict=True):
+            total.add_incoming(value, block)
+    return emit_loop(builder, first, last, sums, step)
+
+
+def emit_loop(builder, first, last, initial, step):
+    """`emit_sums` of vectors of any kind, with nothing added before the loop."""
+    entry = builder.block
+    head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
     builder.branch(head)
     builder.position_at_end(head)
     index = builder.phi(LONG)
-    sums = [builder.phi(LANES) for _ in initial]
-    for block, values in ((entry, initial), (carry, carried)):
-        index.add_incoming(first, block)
-        for total, value in zip(sums, values, strict=True):
-            total.add_incoming(value, block)
+    sums = [builder.phi(value.type) for value in initial]
+    index.add_incoming(first, entry)
+    for total, value in zip(sums, initial, strict=True):
+        total.add_incoming(value, entry)
     builder.cbranch(builder.icmp_signed("<", index, last), body, done)
     builder.position_at_end(body)
     following = step(index, sums)

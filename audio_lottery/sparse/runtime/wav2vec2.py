@@ -75,7 +75,7 @@ class Encoder(Accelerated):
         self.size = first.attention.embed_dim
         self.heads = first.attention.num_heads
         self.activation = ACTIVATIONS[activation_name(first.feed_forward.intermediate_act_fn)]
-        self.in_half = precision == "bfloat16" and HAS_BF16_DOT
+        self.in_half = precision != "float32" and HAS_BF16_DOT
         self.position = FourierConv1d(module.pos_conv_embed.conv)
         self.position_activation = module.pos_conv_embed.activation
         self.norm = _norm(module.layer_norm)
