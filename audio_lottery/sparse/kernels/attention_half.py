@@ -17,15 +17,19 @@ from audio_lottery.sparse.kernels.vector import (
     data_pointer,
     even_lanes,
     exp,
+    fma,
     load,
     multiply,
+    nearest,
     odd_lanes,
+    scale_by_power,
     splat,
     store_lanes,
     subtract,
 )
 
 F = np.float32
+_LOG2_E = F(1.4426950408889634)
 _outer = outer(WHOLE, dot_lanes)
 
 
@@ -54,6 +58,20 @@ def halve_projections(joined, origin, features, out, target, vectors):
             _store_pair(even_lanes(a, b), odd_lanes(a, b), out, write + part // 2)
         read += FRAMES
         write += FRAMES // 2
+
+
+@njit(inline="always")
+def _exp_below(x, top):
+    """e^(x - top) to 4e-6 of itself, which is rounded to 2^-9 anyhow; x is at most top."""
+    exponent = multiply(subtract(x, top), splat(_LOG2_E))
+    n = nearest(exponent)
+    r = subtract(exponent, n)
+    p = splat(F(9.67603709787067e-3))
+    p = fma(p, r, splat(F(5.592203564726082e-2)))
+    p = fma(p, r, splat(F(2.4022107355830374e-1)))
+    p = fma(p, r, splat(F(6.931210339915471e-1)))
+    p = fma(p, r, splat(F(1.0)))
+    return scale_by_power(p, n)
 
 
 @njit(nogil=True, cache=True)
@@ -97,13 +115,13 @@ def attend_half(pairs, query, key, value, tile_step, keys, size, out, target, sc
             sum0 = multiply(sum0, old0)
             sum1 = multiply(sum1, old1)
             for j in range(0, count, 2):
-                a0 = exp(subtract(load(scratch, j * BLOCK), new0))
-                a1 = exp(subtract(load(scratch, j * BLOCK + WIDTH), new1))
+                a0 = _exp_below(load(scratch, j * BLOCK), new0)
+                a1 = _exp_below(load(scratch, j * BLOCK + WIDTH), new1)
                 b0 = splat(F(0.0))
                 b1 = splat(F(0.0))
                 if j + 1 < count:
-                    b0 = exp(subtract(load(scratch, (j + 1) * BLOCK), new0))
-                    b1 = exp(subtract(load(scratch, (j + 1) * BLOCK + WIDTH), new1))
+                    b0 = _exp_below(load(scratch, (j + 1) * BLOCK), new0)
+                    b1 = _exp_below(load(scratch, (j + 1) * BLOCK + WIDTH), new1)
                 sum0 = add(sum0, add(a0, b0))
                 sum1 = add(sum1, add(a1, b1))
                 _store_pair(a0, b0, weights, j // 2 * BLOCK)

@@ -374,6 +374,27 @@ def block_rows_int8(
 # ---------------------------------------------------------------- tiles to bytes
 
 
+def store_bytes(builder, value, steps, pointer, place):
+    """A vector of inputs as bytes: round(value · steps) + `ZERO`."""
+    rounded = fma_lanes(builder, value, steps, ir.Constant(LANES, [_ROUNDING + ZERO] * WIDTH))
+    narrow = builder.trunc(builder.bitcast(rounded, _WHOLE), ir.VectorType(BYTE, WIDTH))
+    builder.store(narrow, builder.bitcast(builder.gep(pointer, [place]), narrow.type.as_pointer()), align=1)
+
+
+def steps_lanes(builder, top):
+    """Steps per unit where the largest number is ``top``: 0 where that is 0."""
+    steps = builder.fdiv(ir.Constant(LANES, [float(STEPS)] * WIDTH), top)
+    # below that, steps overflow; such inputs count as zeros
+    some = builder.fcmp_ordered(">", top, ir.Constant(LANES, [1e-30] * WIDTH))
+    return builder.select(some, steps, ir.Constant(LANES, [0.0] * WIDTH))
+
+
+def largest_lanes(builder, top, value):
+    """The larger of ``top`` and |value| in every lane."""
+    size = builder.bitcast(builder.and_(builder.bitcast(value, _WHOLE), ir.Constant(_WHOLE, [0x7FFFFFFF] * WIDTH)), LANES)
+    return builder.select(builder.fcmp_ordered(">", top, size), top, size)
+
+
 @intrinsic
 def _store_scale(typing, x, frame, value):
     """A vector of frames' scales into the head of a tile."""
@@ -388,16 +409,11 @@ def _store_scale(typing, x, frame, value):
 
 @intrinsic
 def _store_bytes(typing, value, steps, x, place):
-    """A vector of inputs as bytes: round(value · steps) + `ZERO`."""
+    """See `store_bytes`."""
 
     def generate(context, builder, signature, arguments):
         write = data_pointer(context, builder, signature.args[2], arguments[2])
-        rounded = fma_lanes(
-            builder, arguments[0], arguments[1], ir.Constant(LANES, [_ROUNDING + ZERO] * WIDTH)
-        )
-        narrow = builder.trunc(builder.bitcast(rounded, _WHOLE), ir.VectorType(BYTE, WIDTH))
-        address = builder.bitcast(builder.gep(write, [arguments[3]]), narrow.type.as_pointer())
-        builder.store(narrow, address, align=1)
+        store_bytes(builder, arguments[0], arguments[1], write, arguments[3])
         return context.get_dummy_value()
 
     return types.void(value, steps, x, types.int64), generate
@@ -405,17 +421,54 @@ def _store_bytes(typing, value, steps, x, place):
 
 @intrinsic
 def _steps(typing, top):
-    """Steps per unit where the largest number is ``top``: 0 where that is 0."""
+    """See `steps_lanes`."""
+    return top(top), lambda context, builder, signature, arguments: steps_lanes(builder, arguments[0])
 
-    def generate(context, builder, signature, arguments):
-        top = arguments[0]
-        zero = ir.Constant(LANES, [0.0] * WIDTH)
-        steps = builder.fdiv(ir.Constant(LANES, [float(STEPS)] * WIDTH), top)
-        # below that, steps overflow; such inputs count as zeros
-        some = builder.fcmp_ordered(">", top, ir.Constant(LANES, [1e-30] * WIDTH))
-        return builder.select(some, steps, zero)
 
-    return top(top), generate
+def _frames(most):
+    """An intrinsic: `quantise_frames` for up to ``most`` vectors, a row at a time."""
+
+    @intrinsic
+    def frames(typing, tile, origin, features, stride, x, row, vectors):
+        def generate(context, builder, signature, arguments):
+            tile, x = (data_pointer(context, builder, signature.args[i], arguments[i]) for i in (0, 4))
+            origin, features, stride, row, vectors = (arguments[i] for i in (1, 2, 3, 5, 6))
+            head = builder.bitcast(x, FLOAT.as_pointer())
+            # vectors that there are not are the first one once more
+            shifts = [
+                builder.select(builder.icmp_signed("<", LONG(n), vectors), LONG(n * WIDTH), LONG(0)) for n in range(most)
+            ]
+
+            def read(feature):
+                place = builder.add(origin, builder.mul(feature, stride))
+                return [load_lanes(builder, tile, builder.add(place, shift)) for shift in shifts]
+
+            def largest(feature, tops):
+                return [largest_lanes(builder, top, value) for top, value in zip(tops, read(feature), strict=True)]
+
+            zeros = [ir.Constant(LANES, [0.0] * WIDTH)] * most
+            tops = emit_loop(builder, LONG(0), features, zeros, largest)
+            steps = [steps_lanes(builder, top) for top in tops]
+            for shift, top in zip(shifts, tops, strict=True):
+                scale = builder.fmul(top, ir.Constant(LANES, [float(F(1.0 / STEPS))] * WIDTH))
+                store_lanes(builder, scale, head, shift)
+
+            def write(feature, nothing):
+                place = builder.add(LONG(HEAD), builder.mul(feature, row))
+                for shift, value, step in zip(shifts, read(feature), steps, strict=True):
+                    store_bytes(builder, value, step, x, builder.add(place, shift))
+                return nothing
+
+            emit_loop(builder, LONG(0), features, [], write)
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(tile, integer, integer, integer, x, integer, integer), generate
+
+    return frames
+
+
+_frames4, _frames8 = _frames(GROUP), _frames(2 * GROUP)
 
 
 @njit(nogil=True, cache=True)
@@ -431,14 +484,10 @@ def quantise_frames(tile, origin, features, stride, vectors, x, row):
         x: the tile in bytes: head, then [features, row].
         row: bytes from one row to the next.
     """
-    for part in range(0, vectors * WIDTH, WIDTH):
-        top = splat(F(0.0))
-        for feature in range(features):
-            top = maximum(top, absolute(load(tile, origin + feature * stride + part)))
-        steps = _steps(top)
-        _store_scale(x, part, multiply(top, splat(F(1.0 / STEPS))))
-        for feature in range(features):
-            _store_bytes(load(tile, origin + feature * stride + part), steps, x, HEAD + feature * row + part)
+    if vectors > GROUP:
+        _frames8(tile, origin, features, stride, x, row, vectors)
+    else:
+        _frames4(tile, origin, features, stride, x, row, vectors)
 
 
 @intrinsic
@@ -475,12 +524,17 @@ def _largest(typing, lanes):
 @njit(nogil=True, cache=True)
 def quantise_tile(tile, origin, features, stride, frames, x, row):
     """`quantise_frames` with one scale for all ``frames`` frames, which products that mix frames need."""
-    tops = splat(F(0.0))
+    a = splat(F(0.0))
+    b = splat(F(0.0))
+    inside = frames - frames % (2 * WIDTH)
     for feature in range(features):
         read = origin + feature * stride
-        for part in range(0, frames, WIDTH):
-            tops = maximum(tops, absolute(_first(load(tile, read + part), frames - part)))
-    top = _largest(tops)
+        for part in range(0, inside, 2 * WIDTH):
+            a = maximum(a, absolute(load(tile, read + part)))
+            b = maximum(b, absolute(load(tile, read + part + WIDTH)))
+        for part in range(inside, frames, WIDTH):
+            a = maximum(a, absolute(_first(load(tile, read + part), frames - part)))
+    top = _largest(maximum(a, b))
     steps = _steps(top)
     for part in range(0, FRAMES, WIDTH):
         _store_scale(x, part, multiply(top, splat(F(1.0 / STEPS))))

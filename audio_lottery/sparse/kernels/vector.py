@@ -211,6 +211,21 @@ def power_of_two(typing, exponent):
 
 
 @intrinsic
+def scale_by_power(typing, value, exponent):
+    """value · 2^n for whole n of any size, in one instruction of AVX-512."""
+
+    def generate(context, builder, signature, values):
+        mask = ir.IntType(WIDTH)
+        kind = ir.FunctionType(LANES, [LANES, LANES, LANES, mask, INT])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.mask.scalef.ps.512")
+        nothing = ir.Constant(LANES, [0.0] * WIDTH)
+        # 4: round as the CPU is set to
+        return builder.call(function, [*values, nothing, mask(-1), INT(4)])
+
+    return vector(vector, vector), generate
+
+
+@intrinsic
 def even_lanes(typing, a, b):
     """Elements 0, 2, 4 … of ``a`` followed by ``b``."""
 
@@ -307,3 +322,18 @@ def gelu(x):
     """x·Φ(x), the exact form (not the tanh one)."""
     half = multiply(x, splat(F(0.5)))
     return fma(half, erf(multiply(x, splat(F(0.70710678118654752)))), half)
+
+
+@njit(inline="always")
+def rough_gelu(x):
+    """`gelu` to 2e-4, without a division: Φ - 1/2 is odd, here a polynomial of degree 13 between ±4."""
+    y = minimum(splat(F(4.0)), maximum(splat(F(-4.0)), x))
+    z = multiply(y, y)
+    p = splat(F(2.2781455738887043e-08))
+    p = fma(p, z, splat(F(-1.5986028598657792e-06)))
+    p = fma(p, z, splat(F(4.795552380877111e-05)))
+    p = fma(p, z, splat(F(-0.0008140154430828686)))
+    p = fma(p, z, splat(F(0.008772387719586699)))
+    p = fma(p, z, splat(F(-0.06457310827106244)))
+    p = fma(p, z, splat(F(0.39788334651650187)))
+    return multiply(x, fma(y, p, splat(F(0.5))))

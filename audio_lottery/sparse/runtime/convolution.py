@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from audio_lottery.errors import ModelError
-from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate, layer_norm
+from audio_lottery.sparse.kernels.elementwise import activate, layer_norm
 from audio_lottery.sparse.kernels.packing import copy_rows, pack_phases
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
@@ -15,6 +15,7 @@ from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, c
 from audio_lottery.sparse.runtime.modules import (
     TRIAL_FRAMES,
     Packable,
+    activation_code,
     bias_of,
     changed,
     input_array,
@@ -75,7 +76,7 @@ class SparseConv1d(Packable):
         self.kept, self.weights = int(np.count_nonzero(weight)), weight.size
         self.macs_per_frame = weight.size
         self.norm = None if norm is None else (to_numpy(norm.weight), to_numpy(norm.bias), float(norm.eps))
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation_code(activation, precision)
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:

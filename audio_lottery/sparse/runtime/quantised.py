@@ -1,6 +1,7 @@
 """Weight matrices in int8 with a scale for each output row; their input is rounded to bytes as it comes."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,7 +47,12 @@ class QuantisedMatrix(SparseMatrix):
     @property
     def _row(self) -> int:
         """Bytes of a row of the operand."""
-        return row_bytes(int(self.places.shifts.max(initial=0)))
+        return row_bytes(self.places.reach)
+
+    @cached_property
+    def _most(self) -> int:
+        """Quads that 16 rows have at most."""
+        return int(np.diff(self.pointers).max(initial=0))
 
     def dense(self) -> np.ndarray:
         """[rows, columns] with its zeros; weights stay rounded."""
@@ -70,7 +76,7 @@ class QuantisedMatrix(SparseMatrix):
 
         Every frame has a scale of its own where no product mixes frames; the tile has one otherwise.
         """
-        shift = int(self.places.shifts.max(initial=0))
+        shift = self.places.reach
         row = self._row
         x = workspace(name, (HEAD + features * row) // 4).view(np.uint8)
         if shift == 0:
@@ -95,8 +101,7 @@ class QuantisedMatrix(SparseMatrix):
         first, last = rows or (0, self.rows)
         scratch = ()
         if self.kernel == "block16_int8":
-            most = int(np.diff(self.pointers).max(initial=0))
-            scratch = (workspace("quads", most * FRAMES).view(np.int32),)
+            scratch = (workspace("quads", self._most * FRAMES).view(np.int32),)
         INT8_FUNCTIONS[self.kernel](
             self.values, self.offsets, self.pointers, self.zeros, self.scales, first, last, self.bias, operand, out,
             target, stride, out if start is None else start, origin, stride, vectors, *scratch,
@@ -127,7 +132,7 @@ def quantise(kernel: str, weight: np.ndarray, places: Places, bias: np.ndarray) 
     else:
         blocks = (-1, BLOCK_ROWS, weight.shape[1])
         lines, groups = kept.reshape(blocks).any(1), steps.reshape(blocks)
-    offsets = places.rows * row_bytes(int(places.shifts.max(initial=0))) + places.shifts
+    offsets = places.rows * row_bytes(places.reach) + places.shifts
     counts = -(-lines.sum(1) // QUAD)
     pointers = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     height = groups.shape[1]

@@ -1,6 +1,7 @@
 """A packed weight matrix, and where it finds its input in a tile."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -36,10 +37,15 @@ class Places:
         """Those of a linear layer: column c is row c."""
         return Places(np.arange(columns), np.zeros(columns, np.int64), FRAMES)
 
-    @property
+    @cached_property
+    def reach(self) -> int:
+        """The largest shift."""
+        return int(self.shifts.max(initial=0))
+
+    @cached_property
     def half_stride(self) -> int:
         """Elements from one row of frame pairs to the next."""
-        return whole(FRAMES // 2 + int(self.shifts.max(initial=0)), WIDTH)
+        return whole(FRAMES // 2 + self.reach, WIDTH)
 
     def offsets(self, kernel: str) -> np.ndarray:
         """Where in a kernel's operand the row of each column begins, where columns are not pairs."""
@@ -113,7 +119,7 @@ class SparseMatrix:
         if self.kernel == "csr_bf16":
             row, half = self.places.half_stride, vectors // 2 * WIDTH
             pairs = workspace(name, features * row).view(np.int32)
-            count = min(whole(half + int(self.places.shifts.max(initial=0)), WIDTH), row)
+            count = min(whole(half + self.places.reach, WIDTH), row)
             frame_pairs(tile, base, features, stride, half, count, pairs, 0, row)
             return pairs
         if self.kernel == "block16x2_bf16":

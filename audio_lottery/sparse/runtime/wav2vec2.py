@@ -17,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.attention import ROWS, SCRATCH, attend
 from audio_lottery.sparse.kernels.attention_half import attend_half, halve_projections
-from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate, layer_norm
+from audio_lottery.sparse.kernels.elementwise import activate, layer_norm
 from audio_lottery.sparse.kernels.half import HAS_BF16_DOT
 from audio_lottery.sparse.kernels.packing import pack_phases, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
@@ -26,6 +26,7 @@ from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, c
 from audio_lottery.sparse.runtime.modules import (
     TRIAL_FRAMES,
     Accelerated,
+    activation_code,
     activation_name,
     input_array,
     no_kernel,
@@ -74,7 +75,7 @@ class Encoder(Accelerated):
         self.before = type(module).__name__.endswith("StableLayerNorm")
         self.size = first.attention.embed_dim
         self.heads = first.attention.num_heads
-        self.activation = ACTIVATIONS[activation_name(first.feed_forward.intermediate_act_fn)]
+        self.activation = activation_code(activation_name(first.feed_forward.intermediate_act_fn), precision)
         self.in_half = precision != "float32" and HAS_BF16_DOT
         self.position = FourierConv1d(module.pos_conv_embed.conv)
         self.position_activation = module.pos_conv_embed.activation
