@@ -57,7 +57,7 @@ def compile_matrix(
         offsets, counts = offsets[np.nonzero(blocks)[1]], blocks.sum(1)
     else:
         blocks = _blocks(kept, 2)
-        values = _bfloat16_pairs(weight).reshape(-1, BLOCK_ROWS, columns // 2).transpose(0, 2, 1)[blocks]
+        values = bfloat16_pairs(weight).reshape(-1, BLOCK_ROWS, columns // 2).transpose(0, 2, 1)[blocks]
         offsets, counts = np.nonzero(blocks)[1] * places.stride, blocks.sum(1)
     pointers = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     values = np.ascontiguousarray(values).reshape(-1)
@@ -84,7 +84,7 @@ def _blocks(kept: np.ndarray, width: int) -> np.ndarray:
     return np.asarray(kept.reshape(-1, BLOCK_ROWS, kept.shape[1] // width, width).any((1, 3)))
 
 
-def _bfloat16_pairs(weight: np.ndarray) -> np.ndarray:
+def bfloat16_pairs(weight: np.ndarray) -> np.ndarray:
     """Neighbours of a row as two bfloat16 in an int32, rounded to nearest even."""
     whole_bits = np.ascontiguousarray(weight).view(np.uint32)
     bits = (whole_bits + 0x7FFF + ((whole_bits >> 16) & 1)) >> 16

@@ -77,7 +77,7 @@ class Encoder(Accelerated):
         self.heads = first.attention.num_heads
         self.activation = activation_code(activation_name(first.feed_forward.intermediate_act_fn), precision)
         self.in_half = precision != "float32" and HAS_BF16_DOT
-        self.position = FourierConv1d(module.pos_conv_embed.conv)
+        self.position = FourierConv1d(module.pos_conv_embed.conv, precision)
         self.position_activation = module.pos_conv_embed.activation
         self.norm = _norm(module.layer_norm)
         self.layers = [_compile_layer(layer, KERNELS[precision]) for layer in module.layers]
