@@ -79,7 +79,8 @@ class Recogniser:
             self.accelerated = self._accelerate(accelerate)
         if precision == "int8" and not self.accelerated:
             raise ConfigError(
-                "precision 'int8' is one of the sparse kernels, on which this model does not run: take float32 or bfloat16"
+                "precision 'int8' is one of the sparse kernels, on which this model does not run: "
+                "choose float32 or bfloat16"
             )
         if precision == "bfloat16" and not self.accelerated and not computes_in_bf16():
             logger.warning("this machine only imitates bfloat16, many times slower than float32")

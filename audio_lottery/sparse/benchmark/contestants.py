@@ -7,10 +7,11 @@ chooses its kernels ahead.
 
 import copy
 import importlib.util
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -123,7 +124,8 @@ def openvino_int8(model: Logits, inputs: Tensor, threads: int, folder: Path) -> 
     """
     nncf: Any = import_module("nncf")
     rolled = [inputs.roll(number * (inputs.shape[1] // _CALIBRATION), 1).numpy() for number in range(_CALIBRATION)]
-    with _quiet():
+    # it draws bars
+    with _quiet(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         graph = nncf.quantize(
             _converted(model, inputs),
             nncf.Dataset(rolled),
@@ -223,7 +225,9 @@ def _compiled(graph: Any, threads: int, precision: str | None = None) -> Call:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the exporters' warnings about tracing and deprecation, which no user of a benchmark can act on."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "root", "onnxscript", "onnx_ir", "transformers")]
+    loggers = [
+        logging.getLogger(name) for name in ("torch.onnx", "root", "onnxscript", "onnx_ir", "transformers", "nncf")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -1,14 +1,13 @@
 """The products of `rows` on bytes: four weights and four inputs a lane and instruction (AVX512-VNNI), sums in int32.
 
 A tile in bytes holds, behind the scale of each of its `FRAMES` frames (float32), rows of unsigned bytes, frames
-contiguous: an input x is the byte round(x / scale) + `ZERO`. Weights are signed bytes with a scale for each output row.
-The instruction wants the four inputs that belong to a frame side by side, and which four rows that are differs from
-weight to weight: rows are interleaved as they are read. Interleaving works within a quarter of a vector, so the sums'
-quarters change places before they are written. What the zero point adds to a row's sum is known beforehand: it is what
-the sum starts from.
+contiguous: an input x is the byte round(x / scale) + `ZERO` (`quantise`). Weights are signed bytes with a scale for
+each output row. The instruction wants the four inputs that belong to a frame side by side, and which four rows that
+are differs from weight to weight: rows are interleaved as they are read. Interleaving works within a quarter of a
+vector, so the sums' quarters change places before they are written. What the zero point adds to a row's sum is known
+beforehand: it is what the sum starts from.
 """
 
-import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -22,15 +21,9 @@ from audio_lottery.sparse.kernels.vector import (
     LANES,
     LONG,
     WIDTH,
-    absolute,
     data_pointer,
     emit_loop,
-    fma_lanes,
-    load,
     load_lanes,
-    maximum,
-    multiply,
-    splat,
     splat_lanes,
     store_lanes,
 )
@@ -42,27 +35,21 @@ __all__ = [
     "ZERO",
     "block_rows_int8",
     "csr_rows_int8",
-    "quantise_frames",
-    "quantise_tile",
     "row_bytes",
 ]
 
-F = np.float32
 BYTE = ir.IntType(8)
 # Weights, and rows, of one product of a lane.
 QUAD = 4
 # Vectors whose bytes fill one register, and their frames.
 GROUP = 4
 GROUP_FRAMES = GROUP * WIDTH
-# The byte of zero, and the largest number of steps to either side of it.
+# The byte of zero.
 ZERO = 128
-STEPS = 127
 # Bytes before the first row: the frames' scales.
 HEAD = 4 * FRAMES
 # Output rows whose sums are held at a time.
 _LINES = 4
-# Adding it leaves a whole number below 256, rounded to nearest even, in the lowest byte of a float32.
-_ROUNDING = float(3 << 22)
 _WHOLE = ir.VectorType(INT, WIDTH)
 _BYTES = ir.VectorType(BYTE, GROUP_FRAMES)
 
@@ -97,13 +84,20 @@ def _interleave(builder, a, b, size):
 
 
 def _quads(builder, x, places):
-    """Four rows' `GROUP_FRAMES` bytes as `GROUP` vectors of lanes that hold four rows each; quarters are out of order."""
+    """`GROUP_FRAMES` bytes of four rows as `GROUP` vectors, a byte of each row in a lane; quarters are out of order."""
     a, b, c, d = (load_bytes(builder, x, place) for place in places)
     upper, lower = _interleave(builder, a, b, 1), _interleave(builder, c, d, 1)
     found = []
     for half in range(2):
         found += [builder.bitcast(quad, _WHOLE) for quad in _interleave(builder, upper[half], lower[half], 2)]
     return found
+
+
+def _rows(builder, offsets, quad, base):
+    """Where the four rows of a quad begin."""
+    first = builder.mul(quad, LONG(QUAD))
+    numbers = [builder.load(builder.gep(offsets, [builder.add(first, LONG(n))])) for n in range(QUAD)]
+    return [builder.add(base, builder.sext(number, LONG)) for number in numbers]
 
 
 def load_bytes(builder, pointer, offset):
@@ -188,11 +182,7 @@ def _row(groups):
 
             def step(index, sums):
                 weights = splat_lanes(builder, builder.load(builder.gep(values, [index])), _WHOLE)
-                quad = builder.mul(index, LONG(QUAD))
-                rows = [
-                    builder.add(base, builder.sext(builder.load(builder.gep(offsets, [builder.add(quad, LONG(n))])), LONG))
-                    for n in range(QUAD)
-                ]
+                rows = _rows(builder, offsets, index, base)
                 following = []
                 for group in range(groups):
                     shift = LONG(group * GROUP_FRAMES)
@@ -206,9 +196,7 @@ def _row(groups):
             for group in range(groups):
                 shift = LONG(group * GROUP_FRAMES)
                 frames = _frame_scales(builder, x, builder.add(begin, shift))
-                where = builder.select(
-                    builder.icmp_signed(">=", origin, LONG(0)), builder.add(origin, shift), origin
-                )
+                where = builder.select(builder.icmp_signed(">=", origin, LONG(0)), builder.add(origin, shift), origin)
                 left = builder.sub(count, LONG(group * GROUP))
                 these = sums[group * GROUP : (group + 1) * GROUP]
                 _finish(builder, these, frames, scale, bias, start, where, out, builder.add(target, shift), left)
@@ -249,13 +237,9 @@ def csr_rows_int8(
         a = pointers[row]
         b = pointers[row + 1]
         if vectors > GROUP:
-            _row2(
-                x, values, offsets, a, b, zeros[row], scales[row], bias[row], out, target, start, origin, 0, vectors
-            )
+            _row2(x, values, offsets, a, b, zeros[row], scales[row], bias[row], out, target, start, origin, 0, vectors)
         else:
-            _row1(
-                x, values, offsets, a, b, zeros[row], scales[row], bias[row], out, target, start, origin, 0, vectors
-            )
+            _row1(x, values, offsets, a, b, zeros[row], scales[row], bias[row], out, target, start, origin, 0, vectors)
         target += stride
         if origin >= 0:
             origin += step
@@ -269,11 +253,7 @@ def _gather(typing, x, offsets, quad, begin, quads, place):
         quad, begin, place = (arguments[i] for i in (2, 3, 5))
         x, offsets, quads = (data_pointer(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 4))
         base = builder.add(begin, LONG(HEAD))
-        first = builder.mul(quad, LONG(QUAD))
-        rows = [
-            builder.add(base, builder.sext(builder.load(builder.gep(offsets, [builder.add(first, LONG(n))])), LONG))
-            for n in range(QUAD)
-        ]
+        rows = _rows(builder, offsets, quad, base)
         for number, read in enumerate(_quads(builder, x, rows)):
             store_lanes(builder, read, quads, builder.add(place, LONG(number * WIDTH)))
         return context.get_dummy_value()
@@ -369,176 +349,3 @@ def block_rows_int8(
             target += _LINES * stride
             if origin >= 0:
                 origin += _LINES * step
-
-
-# ---------------------------------------------------------------- tiles to bytes
-
-
-def store_bytes(builder, value, steps, pointer, place):
-    """A vector of inputs as bytes: round(value · steps) + `ZERO`."""
-    rounded = fma_lanes(builder, value, steps, ir.Constant(LANES, [_ROUNDING + ZERO] * WIDTH))
-    narrow = builder.trunc(builder.bitcast(rounded, _WHOLE), ir.VectorType(BYTE, WIDTH))
-    builder.store(narrow, builder.bitcast(builder.gep(pointer, [place]), narrow.type.as_pointer()), align=1)
-
-
-def steps_lanes(builder, top):
-    """Steps per unit where the largest number is ``top``: 0 where that is 0."""
-    steps = builder.fdiv(ir.Constant(LANES, [float(STEPS)] * WIDTH), top)
-    # below that, steps overflow; such inputs count as zeros
-    some = builder.fcmp_ordered(">", top, ir.Constant(LANES, [1e-30] * WIDTH))
-    return builder.select(some, steps, ir.Constant(LANES, [0.0] * WIDTH))
-
-
-def largest_lanes(builder, top, value):
-    """The larger of ``top`` and |value| in every lane."""
-    size = builder.bitcast(builder.and_(builder.bitcast(value, _WHOLE), ir.Constant(_WHOLE, [0x7FFFFFFF] * WIDTH)), LANES)
-    return builder.select(builder.fcmp_ordered(">", top, size), top, size)
-
-
-@intrinsic
-def _store_scale(typing, x, frame, value):
-    """A vector of frames' scales into the head of a tile."""
-
-    def generate(context, builder, signature, arguments):
-        head = builder.bitcast(data_pointer(context, builder, signature.args[0], arguments[0]), FLOAT.as_pointer())
-        store_lanes(builder, arguments[2], head, arguments[1])
-        return context.get_dummy_value()
-
-    return types.void(x, types.int64, value), generate
-
-
-@intrinsic
-def _store_bytes(typing, value, steps, x, place):
-    """See `store_bytes`."""
-
-    def generate(context, builder, signature, arguments):
-        write = data_pointer(context, builder, signature.args[2], arguments[2])
-        store_bytes(builder, arguments[0], arguments[1], write, arguments[3])
-        return context.get_dummy_value()
-
-    return types.void(value, steps, x, types.int64), generate
-
-
-@intrinsic
-def _steps(typing, top):
-    """See `steps_lanes`."""
-    return top(top), lambda context, builder, signature, arguments: steps_lanes(builder, arguments[0])
-
-
-def _frames(most):
-    """An intrinsic: `quantise_frames` for up to ``most`` vectors, a row at a time."""
-
-    @intrinsic
-    def frames(typing, tile, origin, features, stride, x, row, vectors):
-        def generate(context, builder, signature, arguments):
-            tile, x = (data_pointer(context, builder, signature.args[i], arguments[i]) for i in (0, 4))
-            origin, features, stride, row, vectors = (arguments[i] for i in (1, 2, 3, 5, 6))
-            head = builder.bitcast(x, FLOAT.as_pointer())
-            # vectors that there are not are the first one once more
-            shifts = [
-                builder.select(builder.icmp_signed("<", LONG(n), vectors), LONG(n * WIDTH), LONG(0)) for n in range(most)
-            ]
-
-            def read(feature):
-                place = builder.add(origin, builder.mul(feature, stride))
-                return [load_lanes(builder, tile, builder.add(place, shift)) for shift in shifts]
-
-            def largest(feature, tops):
-                return [largest_lanes(builder, top, value) for top, value in zip(tops, read(feature), strict=True)]
-
-            zeros = [ir.Constant(LANES, [0.0] * WIDTH)] * most
-            tops = emit_loop(builder, LONG(0), features, zeros, largest)
-            steps = [steps_lanes(builder, top) for top in tops]
-            for shift, top in zip(shifts, tops, strict=True):
-                scale = builder.fmul(top, ir.Constant(LANES, [float(F(1.0 / STEPS))] * WIDTH))
-                store_lanes(builder, scale, head, shift)
-
-            def write(feature, nothing):
-                place = builder.add(LONG(HEAD), builder.mul(feature, row))
-                for shift, value, step in zip(shifts, read(feature), steps, strict=True):
-                    store_bytes(builder, value, step, x, builder.add(place, shift))
-                return nothing
-
-            emit_loop(builder, LONG(0), features, [], write)
-            return context.get_dummy_value()
-
-        integer = types.int64
-        return types.void(tile, integer, integer, integer, x, integer, integer), generate
-
-    return frames
-
-
-_frames4, _frames8 = _frames(GROUP), _frames(2 * GROUP)
-
-
-@njit(nogil=True, cache=True)
-def quantise_frames(tile, origin, features, stride, vectors, x, row):
-    """A tile in float32 to bytes, a scale for each frame.
-
-    Args:
-        tile: flat, [features, stride] from ``origin`` on.
-        origin: see above.
-        features: rows.
-        stride: elements from one row to the next.
-        vectors: of frames.
-        x: the tile in bytes: head, then [features, row].
-        row: bytes from one row to the next.
-    """
-    if vectors > GROUP:
-        _frames8(tile, origin, features, stride, x, row, vectors)
-    else:
-        _frames4(tile, origin, features, stride, x, row, vectors)
-
-
-@intrinsic
-def _first(typing, lanes, count):
-    """The first ``count`` lanes, zeros behind them."""
-
-    def generate(context, builder, signature, arguments):
-        whole = ir.VectorType(INT, WIDTH)
-        numbers = ir.Constant(whole, list(range(WIDTH)))
-        limit = splat_lanes(builder, builder.trunc(arguments[1], INT), whole)
-        inside = builder.icmp_signed("<", numbers, limit)
-        return builder.select(inside, arguments[0], ir.Constant(LANES, [0.0] * WIDTH))
-
-    return lanes(lanes, types.int64), generate
-
-
-@intrinsic
-def _largest(typing, lanes):
-    """The largest lane in every lane."""
-
-    def generate(context, builder, signature, arguments):
-        value = arguments[0]
-        half = WIDTH // 2
-        while half:
-            turned = ir.Constant(ir.VectorType(INT, WIDTH), [lane ^ half for lane in range(WIDTH)])
-            other = builder.shuffle_vector(value, value, turned)
-            value = builder.select(builder.fcmp_ordered(">", value, other), value, other)
-            half //= 2
-        return value
-
-    return lanes(lanes), generate
-
-
-@njit(nogil=True, cache=True)
-def quantise_tile(tile, origin, features, stride, frames, x, row):
-    """`quantise_frames` with one scale for all ``frames`` frames, which products that mix frames need."""
-    a = splat(F(0.0))
-    b = splat(F(0.0))
-    inside = frames - frames % (2 * WIDTH)
-    for feature in range(features):
-        read = origin + feature * stride
-        for part in range(0, inside, 2 * WIDTH):
-            a = maximum(a, absolute(load(tile, read + part)))
-            b = maximum(b, absolute(load(tile, read + part + WIDTH)))
-        for part in range(inside, frames, WIDTH):
-            a = maximum(a, absolute(_first(load(tile, read + part), frames - part)))
-    top = _largest(maximum(a, b))
-    steps = _steps(top)
-    for part in range(0, FRAMES, WIDTH):
-        _store_scale(x, part, multiply(top, splat(F(1.0 / STEPS))))
-    for feature in range(features):
-        read = origin + feature * stride
-        for part in range(0, frames, WIDTH):
-            _store_bytes(load(tile, read + part), steps, x, HEAD + feature * row + part)

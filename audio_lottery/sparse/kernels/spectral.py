@@ -46,7 +46,7 @@ def _row(blocks, pairs):
             def weight(channel):
                 if not pairs:
                     where = builder.add(place, builder.mul(channel, LONG(2 * WIDTH)))
-                    return load_lanes(builder, weights, where), load_lanes(builder, weights, builder.add(where, LONG(WIDTH)))
+                    return [load_lanes(builder, weights, builder.add(where, LONG(n * WIDTH))) for n in range(2)]
                 both = load_lanes(builder, weights, builder.add(place, builder.mul(channel, LONG(WIDTH))), _WHOLE)
                 low = builder.shl(both, ir.Constant(_WHOLE, [16] * WIDTH))
                 high = builder.and_(both, ir.Constant(_WHOLE, [-65536] * WIDTH))

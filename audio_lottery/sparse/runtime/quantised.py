@@ -8,14 +8,12 @@ import numpy as np
 from audio_lottery.sparse.kernels.int8 import (
     HEAD,
     QUAD,
-    STEPS,
     ZERO,
     block_rows_int8,
     csr_rows_int8,
-    quantise_frames,
-    quantise_tile,
     row_bytes,
 )
+from audio_lottery.sparse.kernels.quantise import STEPS, quantise_frames, quantise_tile
 from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, VECTORS
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.stored import Places, SparseMatrix

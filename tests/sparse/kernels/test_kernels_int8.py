@@ -5,15 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_lottery.sparse.kernels.int8 import (
-    HAS_INT8_DOT,
-    HEAD,
-    STEPS,
-    ZERO,
-    quantise_frames,
-    quantise_tile,
-    row_bytes,
-)
+from audio_lottery.sparse.kernels.int8 import HAS_INT8_DOT, HEAD, ZERO, row_bytes
+from audio_lottery.sparse.kernels.quantise import STEPS, quantise_frames, quantise_tile
 from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, VECTORS
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.quantised import INT8_FUNCTIONS, quantise
@@ -28,7 +21,8 @@ even_vectors = st.sampled_from(range(2, VECTORS + 1, 2))
 def whole_weights(weight):
     """Signed bytes and a scale for each row, as `quantise` must make them."""
     scales = np.abs(weight).max(1, initial=0).astype(np.float32) / np.float32(STEPS)
-    steps = np.array([[round(float(np.float32(w) / s)) if s else 0 for w in row] for row, s in zip(weight, scales, strict=True)])
+    rows = [[round(float(w / scale)) if scale else 0 for w in row] for row, scale in zip(weight, scales, strict=True)]
+    steps = np.array(rows)
     return steps.reshape(weight.shape).astype(np.int64), scales
 
 
