@@ -59,7 +59,7 @@ def row_bytes(shift: int) -> int:
     return -(-(FRAMES + shift) // GROUP_FRAMES) * GROUP_FRAMES
 
 
-def _dot(builder, total, inputs, weights):
+def dot_bytes(builder, total, inputs, weights):
     """total + the sum of four products in every lane: inputs unsigned, weights signed."""
     kind = ir.FunctionType(_WHOLE, [_WHOLE] * 3)
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
@@ -188,7 +188,7 @@ def _row(groups):
                     shift = LONG(group * GROUP_FRAMES)
                     inputs = _quads(builder, x, [builder.add(row, shift) for row in rows])
                     for number, read in enumerate(inputs):
-                        following.append(_dot(builder, sums[group * GROUP + number], read, weights))
+                        following.append(dot_bytes(builder, sums[group * GROUP + number], read, weights))
                 return following
 
             initial = [splat_lanes(builder, zero, _WHOLE)] * (groups * GROUP)
@@ -292,7 +292,7 @@ def _block(
                 weight = builder.load(builder.gep(values, [builder.add(where, LONG(line))]))
                 weights = splat_lanes(builder, weight, _WHOLE)
                 for number, read in enumerate(inputs):
-                    following.append(_dot(builder, sums[line * GROUP + number], read, weights))
+                    following.append(dot_bytes(builder, sums[line * GROUP + number], read, weights))
             return following
 
         initial = []

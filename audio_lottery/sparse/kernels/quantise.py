@@ -31,12 +31,12 @@ F = np.float32
 # The largest number of steps to either side of zero.
 STEPS = 127
 # Adding it leaves a whole number below 256, rounded to nearest even, in the lowest byte of a float32.
-_ROUNDING = float(3 << 22)
+ROUNDING = float(3 << 22)
 
 
 def store_bytes(builder, value, steps, pointer, place):
     """A vector of inputs as bytes: round(value · steps) + `ZERO`."""
-    rounded = fma_lanes(builder, value, steps, ir.Constant(LANES, [_ROUNDING + ZERO] * WIDTH))
+    rounded = fma_lanes(builder, value, steps, ir.Constant(LANES, [ROUNDING + ZERO] * WIDTH))
     narrow = builder.trunc(builder.bitcast(rounded, WHOLE), ir.VectorType(BYTE, WIDTH))
     builder.store(narrow, builder.bitcast(builder.gep(pointer, [place]), narrow.type.as_pointer()), align=1)
 
@@ -80,7 +80,7 @@ def _store_bytes(typing, value, steps, x, place):
 
 
 @intrinsic
-def _steps(typing, top):
+def steps_of(typing, top):
     """See `steps_lanes`."""
     return top(top), lambda context, builder, signature, arguments: steps_lanes(builder, arguments[0])
 
@@ -195,7 +195,7 @@ def quantise_tile(tile, origin, features, stride, frames, x, row):
         for part in range(inside, frames, WIDTH):
             a = maximum(a, absolute(_first(load(tile, read + part), frames - part)))
     top = _largest(maximum(a, b))
-    steps = _steps(top)
+    steps = steps_of(top)
     for part in range(0, FRAMES, WIDTH):
         _store_scale(x, part, multiply(top, splat(F(1.0 / STEPS))))
     for feature in range(features):
