@@ -183,6 +183,7 @@ class SparseConv1d(Packable):
         pitch: int,
         count: int,
         scratch: np.ndarray,
+        direct: bool = False,
     ) -> None:
         """One tile of the output.
 
@@ -193,6 +194,7 @@ class SparseConv1d(Packable):
             pitch: see above.
             count: frames, at most `FRAMES`.
             scratch: `scratch` numbers of this thread's own.
+            direct: whether rows of ``out`` may be written up to a whole number of two vectors, which saves a copy.
         """
         vectors = whole(count, 2 * WIDTH) // WIDTH
         rows = self._rows
@@ -201,11 +203,14 @@ class SparseConv1d(Packable):
         operand = self.matrix.operand(tile, 0, self.in_channels * self.stride, vectors)
         for row in range(0, self.out_channels, rows):
             last = min(row + rows, self.out_channels)
-            self.matrix.multiply(operand, result, 0, rows=(row, last), vectors=vectors)
+            place = target + row * pitch
+            into, begin, step = (out, place, pitch) if direct else (result, 0, FRAMES)
+            self.matrix.multiply(operand, into, begin, step, rows=(row, last), vectors=vectors)
             if self.norm is not None:
-                layer_norm(result, 0, result, 0, rows, FRAMES, *self.norm, vectors)
-            activate(self.activation, result, 0, last - row, FRAMES, vectors)
-            copy_rows(result, 0, last - row, count, out, target + row * pitch, pitch)
+                layer_norm(into, begin, into, begin, rows, step, *self.norm, vectors)
+            activate(self.activation, into, begin, last - row, step, vectors)
+            if not direct:
+                copy_rows(result, 0, last - row, count, out, place, pitch)
 
 
 def _padding(convolution: nn.Conv1d) -> tuple[int, int]:

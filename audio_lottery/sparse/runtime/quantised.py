@@ -97,7 +97,7 @@ class QuantisedMatrix(SparseMatrix):
     ) -> None:
         """See `SparseMatrix.multiply`."""
         first, last = rows or (0, self.rows)
-        scratch = ()
+        scratch: tuple[np.ndarray, ...] = ()
         if self.kernel == "block16_int8":
             scratch = (workspace("quads", self._most * FRAMES).view(np.int32),)
         INT8_FUNCTIONS[self.kernel](

@@ -179,7 +179,7 @@ def test_the_plan_says_what_became_dense_in_the_calls(monkeypatch) -> None:
 
 
 def test_nothing_measured_is_an_error(subject: Subject, monkeypatch) -> None:
-    monkeypatch.setattr(own, "accelerated", broken(lambda logits: logits + 1))
+    monkeypatch.setattr(own, "accelerated", broken(lambda logits: logits + 10))
     with pytest.raises(ConfigError, match=r"no contestant could be measured.*a logit differs"):
         compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=(own.NAME,), **QUICK))
 
