@@ -45,8 +45,8 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
         precision: "float32": outputs as those of ``model`` up to rounding. "bfloat16": attention, and weights kept in
             whole 16×2 blocks, are multiplied in bfloat16 and summed in float32, where the CPU can. "int8": weights and
             what they multiply are rounded to 8 bits, with a scale for each output row and each frame (each tile of
-            frames in convolutions), and attention is in bfloat16; where the CPU has no AVX512-VNNI, "bfloat16" or
-            "float32" takes its place, and a line says so once.
+            frames in convolutions), attention's softmax weights and values to bfloat16; where the CPU has no
+            AVX512-VNNI, "bfloat16" or "float32" takes its place, and a line says so once.
         force: replace every module that can be, measured or not.
 
     Returns:
@@ -58,11 +58,11 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
     """
     if precision not in PRECISIONS:
         raise ModelError(f"precision {precision!r} is unknown; there are {', '.join(PRECISIONS)}")
-    precision = _usable(precision)
     if model.training:
         raise ModelError("the model is in training mode; an accelerated model only infers: call model.eval() first")
     if any(parameter.is_cuda for parameter in model.parameters()):
         return _on_gpu(model)
+    precision = _usable(precision)
     for name, parameter in model.named_parameters():
         if isinstance(parameter, UninitializedParameter):
             raise ModelError(f"'{name}' has no shape yet; call the model once before it is accelerated")
