@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from audio_lottery import pruning
-from audio_lottery.config import CorpusConfig, EvaluationConfig, ModelConfig, PruningConfig, SuiteConfig
+from audio_lottery.config import CorpusConfig, EvaluationConfig, ModelConfig, PruningConfig, SuiteConfig, validate
 from audio_lottery.data.corpora.load import load_manifest
+from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.evaluate import evaluate_model
 from audio_lottery.evaluation.evaluator import Evaluator
 from audio_lottery.evaluation.runtime import on_runtime
@@ -73,3 +74,11 @@ def test_a_search_and_evaluate_on_the_kernels(tiny_corpus, tmp_path):
         [outcome] = evaluate_model(str(tmp_path / "run" / "round_02"), again).values()
         assert outcome.result["runtime"] == runtime
         assert outcome.result["wer"] == measured["wer"]
+
+
+def test_int8_is_for_the_kernels_alone(tiny_corpus, tmp_path):
+    evaluation = EvaluationConfig(suites=(SuiteConfig("clean"),), precision="int8")
+    config = settings(tiny_corpus, tmp_path / "run", PruningConfig(), evaluation=evaluation)
+    with pytest.raises(ConfigError, match=r"evaluation\.precision int8 needs evaluation\.runtime sparse"):
+        validate(config)
+    validate(replace(config, evaluation=replace(evaluation, runtime="sparse")))
