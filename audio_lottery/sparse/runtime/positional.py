@@ -6,6 +6,7 @@ times fewer: in the frequency domain a convolution is one small matrix product f
 """
 
 import numpy as np
+import scipy.fft
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,27 +62,32 @@ class FourierConv1d(nn.Module):
         step = self.size - self.taps + 1
         blocks = -(-frames // step)
         padded = F.pad(x, (self.padding, (blocks - 1) * step + self.size - self.padding - frames))
-        spectrum = torch.fft.rfft(padded.unfold(1, self.size, step)).contiguous()  # [channels, blocks, frequencies]
-        product = torch.empty(spectrum.shape, dtype=spectrum.dtype)
-        self._multiply(torch.view_as_real(spectrum).numpy().reshape(-1), channels, blocks, product)
-        out = torch.fft.irfft(product, self.size)[..., :step]
-        out = out.reshape(-1, blocks * step)[:, :frames]
+        windows = padded.unfold(1, self.size, step).numpy()
+        found = np.empty((channels, blocks, step), np.float32)
+        self._multiply(windows, found)
+        out = torch.from_numpy(found).reshape(-1, blocks * step)[:, :frames]
         # out of every tap's reach the sum is exactly zero; rounding left there would be blown up by a layer norm
         out[:, length + self.taps :] = 0
         return out if self.bias is None else out + self.bias
 
-    def _multiply(self, spectrum: np.ndarray, channels: int, blocks: int, product: Tensor) -> None:
-        """All groups and frequencies, on every thread; as many channels come out as go in."""
-        out = torch.view_as_real(product).numpy().reshape(-1)
+    def _multiply(self, windows: np.ndarray, found: np.ndarray) -> None:
+        """[channels, blocks, size] to [channels, blocks, step], a group at a time; as many channels out as in."""
+        channels, blocks, _ = windows.shape
         width = channels // self.groups
         place = self.spectrum.size // (self.groups * self.vectors)
 
-        def work(number: int, scratch: np.ndarray) -> None:
-            group, vector = divmod(number, self.vectors)
-            first = group * width * blocks * (self.size + 2) + 2 * WIDTH * vector
-            multiply_spectra(
-                self.spectrum, number * place, self.pairs, width, width, spectrum, first, self.size + 2, blocks,
-                vector == 0, out, first, scratch,
-            )  # fmt: skip
+        def work(group: int, scratch: np.ndarray) -> None:
+            rows = slice(group * width, (group + 1) * width)
+            # not torch's, whose threads wait for each other busily: a machine with other work to do pays for that
+            spectrum = scipy.fft.rfft(windows[rows])
+            product = np.empty_like(spectrum)
+            source, target = (array.view(np.float32).reshape(-1) for array in (spectrum, product))
+            for vector in range(self.vectors):
+                where, first = (group * self.vectors + vector) * place, 2 * WIDTH * vector
+                multiply_spectra(
+                    self.spectrum, where, self.pairs, width, width, source, first, self.size + 2, blocks, vector == 0,
+                    target, first, scratch,
+                )  # fmt: skip
+            found[rows] = scipy.fft.irfft(product, self.size)[..., : found.shape[2]]
 
-        each(work, self.groups * self.vectors, SCRATCH * width, "")
+        each(work, self.groups, SCRATCH * width, "")
