@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError
 from audio_lottery.config import DecoderConfig
 from audio_lottery.errors import AudioError, ConfigError
 from audio_lottery.settings import make_parser, to_config
+from audio_lottery.sparse.precision import PRECISIONS
 from audio_lottery.storage import write_bytes
 from audio_lottery.transcribe.formats import FORMATS, to_json
 
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--format", choices=list(FORMATS), default="text", help="(default: text)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="a file for each recording goes there")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="(default: float32)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="(default: float32)")
     parser.add_argument("--threads", type=int, help="(default: torch's)")
     parser.add_argument("--no-accelerate", dest="accelerate", action="store_false", help="run sparse models as dense")
     parser.add_argument("--window", type=float, metavar="SECONDS", help="longest piece at once (default: 20)")

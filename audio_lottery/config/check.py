@@ -70,6 +70,10 @@ def _decoder_problems(config: RunConfig) -> list[str]:
             config.evaluation.max_batch_seconds is None or config.evaluation.max_batch_seconds > 0,
             "evaluation.max_batch_seconds must be positive",
         ),
+        (
+            config.evaluation.precision != "int8" or config.evaluation.runtime == "sparse",
+            "evaluation.precision int8 needs evaluation.runtime sparse",
+        ),
         (decoder.nbest >= 1, f"evaluation.decoder.nbest is {decoder.nbest}; it must be 1 or more"),
         (decoder.beam_size >= decoder.nbest, "evaluation.decoder.beam_size must be at least nbest"),
         (decoder.kind == "beam" or decoder.lm is None, "evaluation.decoder.lm needs evaluation.decoder.kind beam"),

@@ -155,7 +155,7 @@ class EvaluationConfig:
         runtime: torch, or sparse: the kernels for zeros on a CPU, as a ticket is deployed (docs/sparse-runtime.md). A
             training looks at dev on torch in any case.
         precision: no (float32) or bf16 for the forward pass of evaluation: autocast of torch, or the precision of the
-            sparse runtime.
+            sparse runtime, which has int8 besides.
         decoder: from logits to words.
         normalizer: text normaliser of every WER; none takes data.normalizer.
         beside: further normalisers; WER and CER by each stand beside, e.g. [basic].
@@ -167,7 +167,7 @@ class EvaluationConfig:
     max_utterance_seconds: float = 120.0
     seed: int = 0
     runtime: Literal["torch", "sparse"] = "torch"
-    precision: Literal["no", "bf16"] = "no"
+    precision: Literal["no", "bf16", "int8"] = "no"
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     normalizer: str | None = None
     beside: tuple[str, ...] = ()

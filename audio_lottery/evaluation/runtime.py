@@ -4,7 +4,7 @@ from audio_lottery.config import EvaluationConfig
 from audio_lottery.models.base import Backbone
 
 # Names of `EvaluationConfig.precision` → those of the sparse runtime.
-_PRECISIONS = {"no": "float32", "bf16": "bfloat16"}
+_PRECISIONS = {"no": "float32", "bf16": "bfloat16", "int8": "int8"}
 
 
 def on_runtime(backbone: Backbone, settings: EvaluationConfig) -> Backbone:

@@ -101,13 +101,14 @@ def _trial(
     emission = Emission(reference.clone(), counts.tolist())
     texts = [" ".join(hypotheses[0].text.split()) for hypotheses in backbone.search(emission)]
     same = texts == [exported.spell(row.numpy()) for row, _ in rows]
-    fault = _fault(agreement, spread, precision)
-    return Trial(seconds, agreement.largest, spread, agreement.share, agreement.same_labels, same, fault)
+    largest = float("inf") if agreement.largest is None else agreement.largest
+    fault = _fault(agreement, largest, spread, precision)
+    return Trial(seconds, largest, spread, agreement.share, agreement.same_labels, same, fault)
 
 
-def _fault(agreement: Agreement, spread: float, precision: str) -> str:
-    if precision != "float32" or not np.isfinite(agreement.largest):
+def _fault(agreement: Agreement, largest: float, spread: float, precision: str) -> str:
+    if precision != "float32" or not np.isfinite(largest):
         return agreement.verdict
-    if agreement.largest > TOLERANCE * spread:
-        return f"a logit differs by {agreement.largest:.1e}, more than {TOLERANCE:g} of the logits' spread {spread:.2g}"
+    if largest > TOLERANCE * spread:
+        return f"a logit differs by {largest:.1e}, more than {TOLERANCE:g} of the logits' spread {spread:.2g}"
     return ""

@@ -47,7 +47,7 @@ class LoadedTicket:
         """A copy that computes the same, faster where weights are zero; see `audio_lottery.sparse.accelerate`.
 
         Args:
-            precision: float32 or bfloat16.
+            precision: float32, bfloat16 or int8.
 
         Raises:
             ModelError: an unknown precision.

@@ -18,7 +18,7 @@ from audio_lottery.sparse.benchmark.settings import DENSE
 
 SHORT = {"float32": "fp32", "bfloat16": "bf16", "int8": "int8"}
 # Runtimes that every row is compared with.
-_BASES = (("torch", "float32"), ("openvino", "float32"), ("openvino", "bfloat16"))
+_BASES = (("torch", "float32"), ("openvino", "float32"), ("openvino", "bfloat16"), ("openvino", "int8"))
 # Those that have a column where they were measured.
 _FURTHER = (("ctranslate2", "float32"), ("ctranslate2", "int8"))
 _DASHES = {"float32": "-", "bfloat16": (0, (5, 2)), "int8": (0, (1, 1.5))}

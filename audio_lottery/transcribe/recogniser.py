@@ -28,6 +28,7 @@ from audio_lottery.models.load import load_trained
 from audio_lottery.processes import computes_in_bf16
 from audio_lottery.sparse.benchmark.interleaved import torch_threads
 from audio_lottery.sparse.benchmark.own import density, describe_plan
+from audio_lottery.sparse.precision import PRECISIONS
 from audio_lottery.transcribe.desk import Desk, Failure, Recording, Source, Task
 from audio_lottery.transcribe.live import Line, lines, read_pcm
 from audio_lottery.transcribe.result import Transcript
@@ -35,7 +36,6 @@ from audio_lottery.transcribe.windows import Windowing
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("float32", "bfloat16")
 # Share of zeros among the prunable weights from which on a model counts as sparse.
 _SPARSE = 0.01
 # Batches whose windows are gathered and sorted by length: like lengths need little padding.
@@ -51,7 +51,7 @@ class Recogniser:
         backbone: the model; its module is in evaluation mode, and accelerated where ``accelerated`` says so.
         decoder: from the model's outputs to words.
         accelerated: whether sparse kernels run.
-        precision: float32 or bfloat16.
+        precision: float32, bfloat16 or int8.
         threads: of torch and of the kernels; None takes torch's setting.
     """
 
@@ -77,6 +77,11 @@ class Recogniser:
         backbone.module.eval()
         with self._threads():
             self.accelerated = self._accelerate(accelerate)
+        if precision == "int8" and not self.accelerated:
+            raise ConfigError(
+                "precision 'int8' is one of the sparse kernels, on which this model does not run: "
+                "choose float32 or bfloat16"
+            )
         if precision == "bfloat16" and not self.accelerated and not computes_in_bf16():
             logger.warning("this machine only imitates bfloat16, many times slower than float32")
 
@@ -96,7 +101,7 @@ class Recogniser:
         Args:
             model: folder or Hub id, dense or with ``model.sparse.safetensors``.
             revision: branch, tag or commit on the Hub.
-            precision: float32, or bfloat16 where the machine computes in it.
+            precision: float32, bfloat16, or int8, which only sparse kernels have.
             threads: of torch and of the kernels; None takes torch's setting.
             decoder: greedy by default; paths are relative to the folder one is in.
             accelerate: whether to run on sparse kernels (`audio_lottery.sparse.accelerate`); None does where weights
@@ -104,7 +109,8 @@ class Recogniser:
 
         Raises:
             ModelError: it cannot be loaded whole, processor included.
-            ConfigError: an unknown precision, fewer threads than one, or a decoder that cannot be made.
+            ConfigError: an unknown precision, int8 of a model that runs on no sparse kernels, fewer threads than one,
+                or a decoder that cannot be made.
         """
         backbone = load_trained(ModelConfig(init=str(model), revision=revision))
         return cls(backbone, precision=precision, threads=threads, decoder=decoder, accelerate=accelerate)

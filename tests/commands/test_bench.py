@@ -50,6 +50,7 @@ def test_a_sparse_folder(sparse_model: Path, stand_in: None, tmp_path: Path, cap
         ("torch", "int8"),
         ("audio_lottery", "float32"),
         ("audio_lottery", "bfloat16"),
+        ("audio_lottery", "int8"),
     }
     assert all(row["sparsity"] == pytest.approx(0.8, abs=1e-3) and row["audio_seconds"] == 0.5 for row in rows)
     printed = capsys.readouterr().out
@@ -63,7 +64,7 @@ def test_a_compact_folder_on_the_real_kernels(sparse_model: Path, tmp_path: Path
     bench.main([str(tmp_path / "compact"), *QUICK, "--profile", "--json", str(tmp_path / "rows.json")])
     rows = json.loads((tmp_path / "rows.json").read_text())
     ours = {row["precision"]: row for row in rows if row["runtime"] == "audio_lottery"}
-    assert set(ours) == {"float32", "bfloat16"}
+    assert set(ours) == {"float32", "bfloat16", "int8"}
     assert ours["float32"]["max_abs_difference"] <= 1e-4
     assert all(row["sparsity"] == pytest.approx(0.8, abs=1e-3) for row in rows)
 
@@ -98,8 +99,10 @@ def test_the_script_prunes_measures_and_draws(sparse_model, stand_in, monkeypatc
     assert [(row["precision"], row["pattern"], row["sparsity"]) for row in ours] == [
         ("float32", "dense", 0.0),
         ("bfloat16", "dense", 0.0),
+        ("int8", "dense", 0.0),
         ("float32", "16x1", 0.9),
         ("bfloat16", "16x1", 0.9),
+        ("int8", "16x1", 0.9),
     ]
     assert (tmp_path / "figure.svg").stat().st_size > 1000
     assert "effective, 16x1 90 %" in capsys.readouterr().out

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from audio_lottery import pruning
-from audio_lottery.config import CorpusConfig, EvaluationConfig, ModelConfig, PruningConfig, SuiteConfig
+from audio_lottery.config import CorpusConfig, EvaluationConfig, ModelConfig, PruningConfig, SuiteConfig, validate
 from audio_lottery.data.corpora.load import load_manifest
+from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.evaluate import evaluate_model
 from audio_lottery.evaluation.evaluator import Evaluator
 from audio_lottery.evaluation.runtime import on_runtime
@@ -22,6 +23,8 @@ from tests.conftest import TINY_MODEL
 from tests.lottery.test_backbones import TINY
 from tests.lottery.test_methods import settings
 
+# Largest difference of a logit, in standard deviations.
+LIMITS = {"no": 1e-4, "bf16": 0.05, "int8": 0.3}
 FAMILIES = {"wav2vec2": ModelConfig(init="w2v2-mini", overrides=TINY_MODEL), **TINY}
 
 
@@ -37,7 +40,7 @@ def test_set(tiny_corpus):
     return load_manifest([CorpusConfig("jsonl", "test")], tiny_corpus)
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("precision", ["no", "bf16", "int8"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_emissions_are_those_of_torch(family, precision, test_set):
     backbone = load_backbone(FAMILIES[family], seed=3)
@@ -55,11 +58,11 @@ def test_emissions_are_those_of_torch(family, precision, test_set):
     expected, found = (
         torch.cat([row[:count].float() for row, count in zip(one.values, one.frames, strict=True)]) for one in emissions
     )
-    assert (expected - found).abs().max() <= (1e-4 if precision == "no" else 0.05 * float(expected.std()))
+    assert (expected - found).abs().max() <= LIMITS[precision] * float(expected.std())
     accelerator = make_accelerator("no", None)
     plain, sparse = (Evaluator(accelerator, one, "none", None) for one in (EvaluationConfig(), chosen))
     texts = [best_texts(plain.hypotheses(backbone, test_set)), best_texts(sparse.hypotheses(fast, test_set))]
-    assert precision == "bf16" or texts[0] == texts[1]
+    assert precision != "no" or texts[0] == texts[1]
     assert len(texts[1]) == len(test_set)
     assert all(torch.equal(weight, before[name]) for name, weight in backbone.module.state_dict().items())
 
@@ -75,3 +78,11 @@ def test_a_search_and_evaluate_on_the_kernels(tiny_corpus, tmp_path):
         [outcome] = evaluate_model(str(tmp_path / "run" / "round_02"), again).values()
         assert outcome.result["runtime"] == runtime
         assert outcome.result["wer"] == measured["wer"]
+
+
+def test_int8_is_for_the_kernels_alone(tiny_corpus, tmp_path):
+    evaluation = EvaluationConfig(suites=(SuiteConfig("clean"),), precision="int8")
+    config = settings(tiny_corpus, tmp_path / "run", PruningConfig(), evaluation=evaluation)
+    with pytest.raises(ConfigError, match=r"evaluation\.precision int8 needs evaluation\.runtime sparse"):
+        validate(config)
+    validate(replace(config, evaluation=replace(evaluation, runtime="sparse")))

@@ -54,10 +54,10 @@ def test_tables_are_sorted_and_hold_ratios_to_the_named_runtimes() -> None:
     assert lines[0] == "a model, 2 threads"
     start = lines.index("10 s of audio, 90 % of the prunable weights are zero")
     assert [" ".join(line.split()) for line in lines[start + 4 : start + 8]] == [
-        "audio_lottery fp32 16x1 0.2000 0.1800 0.2400 0.0200 6.00 - 1.50 2.5e-05 100.0 2.0",
-        "audio_lottery fp32 unstructured 0.2400 0.2160 0.2880 0.0240 5.00 - 1.25 2.5e-05 100.0 2.0",
-        "openvino bf16 dense 0.3000 0.2700 0.3600 0.0300 4.00 - 1.00 2.5e-05 100.0 2.0",
-        "torch fp32 dense 1.2000 1.0800 1.4400 0.1200 1.00 - 0.25 2.5e-05 100.0 2.0",
+        "audio_lottery fp32 16x1 0.2000 0.1800 0.2400 0.0200 6.00 - 1.50 - 2.5e-05 100.0 2.0",
+        "audio_lottery fp32 unstructured 0.2400 0.2160 0.2880 0.0240 5.00 - 1.25 - 2.5e-05 100.0 2.0",
+        "openvino bf16 dense 0.3000 0.2700 0.3600 0.0300 4.00 - 1.00 - 2.5e-05 100.0 2.0",
+        "torch fp32 dense 1.2000 1.0800 1.4400 0.1200 1.00 - 0.25 - 2.5e-05 100.0 2.0",
     ]
     assert "10 s of audio, 0 % of the prunable weights are zero" in lines
     assert lines[-1] == "onnxruntime float32 is left out: not installed"

@@ -189,6 +189,7 @@ def test_sparse_models_run_on_sparse_kernels(sparse, caplog):
         "sparse": {},
         "threads": {"threads": 2},
         "bfloat16": {"precision": "bfloat16"},
+        "int8": {"precision": "int8"},
     }.items():
         recogniser = Recogniser.load(sparse, **options)
         assert recogniser.accelerated == (name != "dense")
@@ -261,8 +262,10 @@ def test_samples_that_are_no_audio(samples, rate, message):
 
 
 def test_options_that_mean_nothing(sparse):
-    with pytest.raises(ConfigError, match="precision 'int8' is unknown; there are float32, bfloat16"):
-        Recogniser.load(sparse, precision="int8")
+    with pytest.raises(ConfigError, match="precision 'int4' is unknown; there are float32, bfloat16, int8"):
+        Recogniser.load(sparse, precision="int4")
+    with pytest.raises(ConfigError, match="precision 'int8' is one of the sparse kernels"):
+        Recogniser.load(sparse, precision="int8", accelerate=False)
     with pytest.raises(ConfigError, match="threads is 0; it must be 1 or more"):
         Recogniser.load(sparse, threads=0)
     with pytest.raises(ModelError, match="'w2v2-mini' is a preset with random weights"):

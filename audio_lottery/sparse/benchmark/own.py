@@ -10,9 +10,11 @@ from torch import nn
 
 from audio_lottery import pruning
 from audio_lottery.sparse.benchmark.settings import OWN, PATTERNS
+from audio_lottery.sparse.precision import PRECISIONS
+
+__all__ = ["NAME", "PRECISIONS", "accelerated", "density", "describe_plan", "pruned"]
 
 NAME = OWN
-PRECISIONS = ("float32", "bfloat16")
 
 
 def accelerated(model: nn.Module, precision: str, force: bool = False) -> nn.Module:

@@ -9,7 +9,9 @@ from numba import njit, types
 from numba.core.extending import intrinsic
 
 from audio_lottery.sparse.kernels.attention import BLOCK, ROWS, SCRATCH, finish, outer, peak, rescale
+from audio_lottery.sparse.kernels.attention_int8 import round_heads, scores
 from audio_lottery.sparse.kernels.half import WHOLE, dot_lanes, pair_lanes, row_pairs
+from audio_lottery.sparse.kernels.int8 import QUAD, ZERO
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import (
     WIDTH,
@@ -17,15 +19,19 @@ from audio_lottery.sparse.kernels.vector import (
     data_pointer,
     even_lanes,
     exp,
+    fma,
     load,
     multiply,
+    nearest,
     odd_lanes,
+    scale_by_power,
     splat,
     store_lanes,
     subtract,
 )
 
 F = np.float32
+_LOG2_E = F(1.4426950408889634)
 _outer = outer(WHOLE, dot_lanes)
 
 
@@ -45,6 +51,26 @@ def _store_pair(typing, low, high, out, target):
 def halve_projections(joined, origin, features, out, target, vectors):
     """Queries, keys, values of a tile, [3·features, FRAMES], to [features, FRAMES] + [features, FRAMES/2] of pairs."""
     row_pairs(joined, origin, 2 * features, FRAMES, vectors, out, target)
+    _halve_values(joined, origin, features, out, target, vectors)
+
+
+@njit(nogil=True, cache=True)
+def round_projections(joined, origin, heads, size, out, target, vectors):
+    """`halve_projections` with queries and keys in bytes.
+
+    In the place of the pairs lie quads of queries and of keys, [features / 4, FRAMES] each, behind them for every head
+    and frame the scales of queries, those of keys, and what sums start from.
+    """
+    step = heads * size * FRAMES
+    scales = target + step // 2
+    keys = scales + heads * FRAMES
+    round_heads(joined, origin, heads, size, ZERO, out, target, scales, -1, vectors)
+    round_heads(joined, origin + step, heads, size, 0, out, target + step // QUAD, keys, keys + heads * FRAMES, vectors)
+    _halve_values(joined, origin, heads * size, out, target, vectors)
+
+
+@njit(nogil=True, cache=True)
+def _halve_values(joined, origin, features, out, target, vectors):
     read = origin + 2 * features * FRAMES
     write = target + features * FRAMES
     for _ in range(features):
@@ -56,8 +82,38 @@ def halve_projections(joined, origin, features, out, target, vectors):
         write += FRAMES // 2
 
 
+@njit(inline="always")
+def _exp_below(x, top):
+    """e^(x - top) to 4e-6 of itself, which is rounded to 2^-9 anyhow; x is at most top."""
+    exponent = multiply(subtract(x, top), splat(_LOG2_E))
+    n = nearest(exponent)
+    r = subtract(exponent, n)
+    p = splat(F(9.67603709787067e-3))
+    p = fma(p, r, splat(F(5.592203564726082e-2)))
+    p = fma(p, r, splat(F(2.4022107355830374e-1)))
+    p = fma(p, r, splat(F(6.931210339915471e-1)))
+    p = fma(p, r, splat(F(1.0)))
+    return scale_by_power(p, n)
+
+
 @njit(nogil=True, cache=True)
-def attend_half(pairs, query, key, value, tile_step, keys, size, out, target, scratch, weights, vectors):
+def attend_half(
+    pairs,
+    query,
+    key,
+    value,
+    tile_step,
+    keys,
+    size,
+    out,
+    target,
+    scratch,
+    weights,
+    vectors,
+    query_scale,
+    key_scale,
+    zero,
+):  # fmt: skip
     """`attention.attend` on what `halve_projections` writes.
 
     Args:
@@ -73,6 +129,10 @@ def attend_half(pairs, query, key, value, tile_step, keys, size, out, target, sc
         scratch: `SCRATCH` + size · 2 · `WIDTH` floats of this thread's own.
         weights: int32, `SCRATCH` / 2 of this thread's own.
         vectors: vectors of queries in the tile, even.
+        query_scale: negative, or where the scales of the head's queries of this tile begin: then queries and keys are
+            the quads of `round_projections`.
+        key_scale: the same of its keys of the first tile.
+        zero: where what their sums start from begins.
     """
     for lanes in range(0, vectors * WIDTH, BLOCK):
         top0 = splat(F(-3e38))
@@ -86,6 +146,12 @@ def attend_half(pairs, query, key, value, tile_step, keys, size, out, target, sc
                 continue
             shift = tile * tile_step
             for j in range(0, count, ROWS):
+                if query_scale >= 0:
+                    scores(
+                        pairs, key + shift + j, query + lanes, size // QUAD, zero + shift + j, key_scale + shift + j,
+                        query_scale + lanes, scratch, j * BLOCK,
+                    )  # fmt: skip
+                    continue
                 _outer(
                     pairs, key + shift + j, 1, FRAMES, pairs, query + lanes, FRAMES, size // 2, scratch, j * BLOCK,
                     BLOCK, False,
@@ -97,13 +163,13 @@ def attend_half(pairs, query, key, value, tile_step, keys, size, out, target, sc
             sum0 = multiply(sum0, old0)
             sum1 = multiply(sum1, old1)
             for j in range(0, count, 2):
-                a0 = exp(subtract(load(scratch, j * BLOCK), new0))
-                a1 = exp(subtract(load(scratch, j * BLOCK + WIDTH), new1))
+                a0 = _exp_below(load(scratch, j * BLOCK), new0)
+                a1 = _exp_below(load(scratch, j * BLOCK + WIDTH), new1)
                 b0 = splat(F(0.0))
                 b1 = splat(F(0.0))
                 if j + 1 < count:
-                    b0 = exp(subtract(load(scratch, (j + 1) * BLOCK), new0))
-                    b1 = exp(subtract(load(scratch, (j + 1) * BLOCK + WIDTH), new1))
+                    b0 = _exp_below(load(scratch, (j + 1) * BLOCK), new0)
+                    b1 = _exp_below(load(scratch, (j + 1) * BLOCK + WIDTH), new1)
                 sum0 = add(sum0, add(a0, b0))
                 sum1 = add(sum1, add(a1, b1))
                 _store_pair(a0, b0, weights, j // 2 * BLOCK)

@@ -16,6 +16,7 @@ from audio_lottery.sparse.kernels.vector import (
     load,
     maximum,
     multiply,
+    rough_gelu,
     splat,
     square_root,
     store,
@@ -25,6 +26,8 @@ from audio_lottery.sparse.kernels.vector import (
 F = np.float32
 # What a product's rows go through on their way out.
 ACTIVATIONS = {"none": 0, "gelu": 1, "relu": 2, "silu": 4}
+# The same where what comes out is rounded anyhow.
+ROUGH_ACTIVATIONS = ACTIVATIONS | {"gelu": 3}
 
 
 @njit(inline="always")
@@ -36,7 +39,7 @@ def sigmoid(x):
 
 @njit(nogil=True, cache=True)
 def activate(kind, tile, origin, rows, stride, vectors):
-    """An activation (`ACTIVATIONS`) in place on ``rows`` rows, ``stride`` apart."""
+    """An activation (`ACTIVATIONS`, `ROUGH_ACTIVATIONS`) in place on ``rows`` rows, ``stride`` apart."""
     if kind == 1:
         for row in range(rows):
             for part in range(origin + row * stride, origin + row * stride + vectors * WIDTH, WIDTH):
@@ -45,6 +48,10 @@ def activate(kind, tile, origin, rows, stride, vectors):
         for row in range(rows):
             for part in range(origin + row * stride, origin + row * stride + vectors * WIDTH, WIDTH):
                 store(tile, part, maximum(splat(F(0.0)), load(tile, part)))
+    elif kind == 3:
+        for row in range(rows):
+            for part in range(origin + row * stride, origin + row * stride + vectors * WIDTH, WIDTH):
+                store(tile, part, rough_gelu(load(tile, part)))
     elif kind == 4:
         for row in range(rows):
             for part in range(origin + row * stride, origin + row * stride + vectors * WIDTH, WIDTH):

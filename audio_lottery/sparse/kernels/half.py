@@ -16,6 +16,7 @@ from numba.core.extending import intrinsic
 
 from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, TURNS, block_kernel, row_kernel
 from audio_lottery.sparse.kernels.vector import (
+    HALF,
     HAS_BF16_DOT,
     INT,
     LANES,
@@ -69,6 +70,16 @@ def round_lanes(builder, value):
 
 def pair_lanes(builder, low, high):
     """Two vectors of float32 as one of bfloat16 pairs, each rounded by itself."""
+    if HAS_BF16_DOT:
+        # one after the other, then in turns
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_PAIRS, [LANES, LANES]), "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+        )
+        halves = ir.VectorType(HALF, 2 * WIDTH)
+        rounded = builder.bitcast(builder.call(function, [high, low]), halves)
+        turns = [place + part for place in range(WIDTH) for part in (0, WIDTH)]
+        turned = builder.shuffle_vector(rounded, rounded, ir.Constant(ir.VectorType(INT, 2 * WIDTH), turns))
+        return builder.bitcast(turned, WHOLE)
     first = builder.lshr(round_lanes(builder, low), whole(16))
     return builder.or_(first, builder.and_(round_lanes(builder, high), whole(0xFFFF0000)))
 

@@ -18,6 +18,7 @@ _FEATURES = {part[1:] for part in config.CPU_FEATURES.split(",") if part[:1] == 
 WIDTH = 16 if "avx512f" in _FEATURES else 8
 HAS_BF16_DOT = "avx512bf16" in _FEATURES
 HAS_HALF = "f16c" in _FEATURES or "avx512f" in _FEATURES
+HAS_INT8_DOT = {"avx512bw", "avx512vnni"} <= _FEATURES and WIDTH == 16
 
 FLOAT = ir.FloatType()
 INT = ir.IntType(32)
@@ -98,18 +99,30 @@ def emit_sums(builder, first, last, initial, addend, step):
     """
     condition, load_addends = addend
     entry = builder.block
-    carry, head, body, done = (builder.append_basic_block(name) for name in ("carry", "head", "body", "done"))
-    builder.cbranch(condition, carry, head)
+    carry, start = (builder.append_basic_block(name) for name in ("carry", "start"))
+    builder.cbranch(condition, carry, start)
     builder.position_at_end(carry)
     carried = [builder.fadd(value, more) for value, more in zip(initial, load_addends(), strict=True)]
+    builder.branch(start)
+    builder.position_at_end(start)
+    sums = [builder.phi(value.type) for value in initial]
+    for block, values in ((entry, initial), (carry, carried)):
+        for total, value in zip(sums, values, strict=True):
+            total.add_incoming(value, block)
+    return emit_loop(builder, first, last, sums, step)
+
+
+def emit_loop(builder, first, last, initial, step):
+    """`emit_sums` of vectors of any kind, with nothing added before the loop."""
+    entry = builder.block
+    head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
     builder.branch(head)
     builder.position_at_end(head)
     index = builder.phi(LONG)
-    sums = [builder.phi(LANES) for _ in initial]
-    for block, values in ((entry, initial), (carry, carried)):
-        index.add_incoming(first, block)
-        for total, value in zip(sums, values, strict=True):
-            total.add_incoming(value, block)
+    sums = [builder.phi(value.type) for value in initial]
+    index.add_incoming(first, entry)
+    for total, value in zip(sums, initial, strict=True):
+        total.add_incoming(value, entry)
     builder.cbranch(builder.icmp_signed("<", index, last), body, done)
     builder.position_at_end(body)
     following = step(index, sums)
@@ -208,6 +221,21 @@ def power_of_two(typing, exponent):
         return builder.bitcast(builder.shl(bits, ir.Constant(whole, [23] * WIDTH)), LANES)
 
     return vector(vector), generate
+
+
+@intrinsic
+def scale_by_power(typing, value, exponent):
+    """value · 2^n for whole n of any size, in one instruction of AVX-512."""
+
+    def generate(context, builder, signature, values):
+        mask = ir.IntType(WIDTH)
+        kind = ir.FunctionType(LANES, [LANES, LANES, LANES, mask, INT])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.mask.scalef.ps.512")
+        nothing = ir.Constant(LANES, [0.0] * WIDTH)
+        # 4: round as the CPU is set to
+        return builder.call(function, [*values, nothing, mask(-1), INT(4)])
+
+    return vector(vector, vector), generate
 
 
 @intrinsic
@@ -312,3 +340,18 @@ def gelu(x):
     """x·Φ(x), the exact form (not the tanh one)."""
     half = multiply(x, splat(F(0.5)))
     return fma(half, erf(multiply(x, splat(F(0.70710678118654752)))), half)
+
+
+@njit(inline="always")
+def rough_gelu(x):
+    """`gelu` to 2e-4, without a division: Φ - 1/2 is odd, here a polynomial of degree 13 between ±4."""
+    y = minimum(splat(F(4.0)), maximum(splat(F(-4.0)), x))
+    z = multiply(y, y)
+    p = splat(F(2.2781455738887043e-08))
+    p = fma(p, z, splat(F(-1.5986028598657792e-06)))
+    p = fma(p, z, splat(F(4.795552380877111e-05)))
+    p = fma(p, z, splat(F(-0.0008140154430828686)))
+    p = fma(p, z, splat(F(0.008772387719586699)))
+    p = fma(p, z, splat(F(-0.06457310827106244)))
+    p = fma(p, z, splat(F(0.39788334651650187)))
+    return multiply(x, fma(y, p, splat(F(0.5))))

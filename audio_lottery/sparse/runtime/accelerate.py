@@ -1,6 +1,7 @@
 """`accelerate`: a copy of a sparse model whose layers run on the kernels where that is faster."""
 
 import copy
+import functools
 import logging
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from audio_lottery.errors import ModelError
+from audio_lottery.sparse.kernels.vector import HAS_BF16_DOT, HAS_INT8_DOT
+from audio_lottery.sparse.precision import PRECISIONS
 from audio_lottery.sparse.runtime.matrix import best_time
 from audio_lottery.sparse.runtime.model import as_accelerated
 from audio_lottery.sparse.runtime.modules import Accelerated, Packable, no_kernel
@@ -19,7 +22,6 @@ from audio_lottery.sparse.runtime.semi_structured import accelerate_on_gpu
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("float32", "bfloat16")
 # Below this share of zeros a model counts as dense.
 _DENSE = 0.01
 # Seconds before and after.
@@ -42,7 +44,10 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
     Args:
         model: in evaluation mode, float32, on the CPU (or in half precision on a GPU); pruned weights are zeros.
         precision: "float32": outputs as those of ``model`` up to rounding. "bfloat16": attention, and weights kept in
-            whole 16×2 blocks, are multiplied in bfloat16 and summed in float32, where the CPU can.
+            whole 16×2 blocks, are multiplied in bfloat16 and summed in float32, where the CPU can. "int8": weights and
+            what they multiply are rounded to 8 bits, with a scale for each output row and each frame (each tile of
+            frames in convolutions), attention's softmax weights and values to bfloat16; where the CPU has no
+            AVX512-VNNI, "bfloat16" or "float32" takes its place, and a line says so once.
         force: replace every module that can be, measured or not.
 
     Returns:
@@ -52,8 +57,7 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
     Raises:
         ModelError: in training mode, not float32 on the CPU, an unknown precision.
     """
-    if precision not in PRECISIONS:
-        raise ModelError(f"precision {precision!r} is unknown; there are {', '.join(PRECISIONS)}")
+    precision = usable(precision)
     if model.training:
         raise ModelError("the model is in training mode; an accelerated model only infers: call model.eval() first")
     if any(parameter.is_cuda for parameter in model.parameters()):
@@ -108,6 +112,26 @@ def accelerate(model: nn.Module, *, precision: str = "float32", force: bool = Fa
             # nested tensors are for torch's fused layers alone, and it asks the first layer only whether all are
             module.use_nested_tensor = False
     return as_accelerated(fast_model, Plan(plan))
+
+
+def usable(precision: str) -> str:
+    """``precision``, or the next best one where this CPU cannot multiply bytes.
+
+    Raises:
+        ModelError: an unknown one.
+    """
+    if precision not in PRECISIONS:
+        raise ModelError(f"precision {precision!r} is unknown; there are {', '.join(PRECISIONS)}")
+    if precision != "int8" or HAS_INT8_DOT:
+        return precision
+    instead = "bfloat16" if HAS_BF16_DOT else "float32"
+    _say_once(f"this CPU has no AVX512-VNNI, which int8 needs: {instead} takes its place")
+    return instead
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    logger.warning("%s", message)
 
 
 Target = tuple[str, nn.Module, Any, str]

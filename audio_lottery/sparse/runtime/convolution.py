@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from audio_lottery.errors import ModelError
-from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate, layer_norm
+from audio_lottery.sparse.kernels.elementwise import activate, layer_norm
 from audio_lottery.sparse.kernels.packing import copy_rows, pack_phases
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
@@ -15,6 +15,7 @@ from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, c
 from audio_lottery.sparse.runtime.modules import (
     TRIAL_FRAMES,
     Packable,
+    activation_code,
     bias_of,
     changed,
     input_array,
@@ -75,7 +76,7 @@ class SparseConv1d(Packable):
         self.kept, self.weights = int(np.count_nonzero(weight)), weight.size
         self.macs_per_frame = weight.size
         self.norm = None if norm is None else (to_numpy(norm.weight), to_numpy(norm.bias), float(norm.eps))
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation_code(activation, precision)
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
@@ -182,6 +183,7 @@ class SparseConv1d(Packable):
         pitch: int,
         count: int,
         scratch: np.ndarray,
+        direct: bool = False,
     ) -> None:
         """One tile of the output.
 
@@ -192,6 +194,7 @@ class SparseConv1d(Packable):
             pitch: see above.
             count: frames, at most `FRAMES`.
             scratch: `scratch` numbers of this thread's own.
+            direct: whether rows of ``out`` may be written up to a whole number of two vectors, which saves a copy.
         """
         vectors = whole(count, 2 * WIDTH) // WIDTH
         rows = self._rows
@@ -200,11 +203,14 @@ class SparseConv1d(Packable):
         operand = self.matrix.operand(tile, 0, self.in_channels * self.stride, vectors)
         for row in range(0, self.out_channels, rows):
             last = min(row + rows, self.out_channels)
-            self.matrix.multiply(operand, result, 0, rows=(row, last), vectors=vectors)
+            place = target + row * pitch
+            into, begin, step = (out, place, pitch) if direct else (result, 0, FRAMES)
+            self.matrix.multiply(operand, into, begin, step, rows=(row, last), vectors=vectors)
             if self.norm is not None:
-                layer_norm(result, 0, result, 0, rows, FRAMES, *self.norm, vectors)
-            activate(self.activation, result, 0, last - row, FRAMES, vectors)
-            copy_rows(result, 0, last - row, count, out, target + row * pitch, pitch)
+                layer_norm(into, begin, into, begin, rows, step, *self.norm, vectors)
+            activate(self.activation, into, begin, last - row, step, vectors)
+            if not direct:
+                copy_rows(result, 0, last - row, count, out, place, pitch)
 
 
 def _padding(convolution: nn.Conv1d) -> tuple[int, int]:

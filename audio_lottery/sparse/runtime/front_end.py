@@ -146,7 +146,7 @@ class FrontEnd(Accelerated):
                 result, origin = workspace(f"front end {number % 2}", layer.out_channels * row), 0
             for start in range(begin, end, FRAMES):
                 where, count = origin + start - begin, min(FRAMES, end - start)
-                layer.tile(partial(fill, start * layer.stride), result, where, row, count, scratch)
+                layer.tile(partial(fill, start * layer.stride), result, where, row, count, scratch, result is not out)
             if number + 1 < len(self.layers):
                 fill = _reader(self.layers[number + 1], result, row, begin, end)
 

@@ -15,7 +15,7 @@ from transformers import AutoConfig, PreTrainedModel
 from audio_lottery.errors import ModelError, reading
 from audio_lottery.sparse.format.folder import FILE, find_file, model_class_of
 from audio_lottery.sparse.format.reader import SparseFile
-from audio_lottery.sparse.runtime.accelerate import PRECISIONS, targets_of
+from audio_lottery.sparse.runtime.accelerate import targets_of, usable
 from audio_lottery.sparse.runtime.model import as_accelerated
 from audio_lottery.sparse.runtime.modules import Packable, lending, weights_of
 from audio_lottery.sparse.runtime.packed import Packed, PackedWeight, Packing, stand_in
@@ -36,8 +36,7 @@ def load_accelerated(source: Path | str, *, precision: str = "float32", revision
         ModelError: nothing there; the file is damaged or of a newer version; its tensors and those of the model's class
             differ in name or shape, or are not float32; an unknown precision.
     """
-    if precision not in PRECISIONS:
-        raise ModelError(f"precision {precision!r} is unknown; there are {', '.join(PRECISIONS)}")
+    precision = usable(precision)
     path = find_file(source, revision)
     if path is None:
         raise ModelError(f"'{source}' has no {FILE}; give a folder or Hub id that was saved by audio_lottery.sparse")

@@ -7,13 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from audio_lottery.errors import ModelError
-from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate
+from audio_lottery.sparse.kernels.elementwise import activate
 from audio_lottery.sparse.kernels.packing import pack, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.single import block_frame, csr_frame
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.matrix import KERNELS, split_columns
-from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Packable, bias_of, changed, input_array, to_numpy
+from audio_lottery.sparse.runtime.modules import (
+    TRIAL_FRAMES,
+    Packable,
+    activation_code,
+    bias_of,
+    changed,
+    input_array,
+    to_numpy,
+)
 from audio_lottery.sparse.runtime.threads import each, part, tile_widths, whole, workspace
 
 # Up to so many frames are faster one by one than in the lanes, most of which would hold none (measured, 1024 features).
@@ -46,7 +54,7 @@ class SparseLinear(Packable):
         weight = to_numpy(linear.weight)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.pieces = split_columns(weight, bias_of(linear), kernels or KERNELS[precision])
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation_code(activation, precision)
         self.kernel = self.pieces[0][1].kernel
         self.kept, self.weights = int(np.count_nonzero(weight)), weight.size
         self.macs_per_frame = weight.size

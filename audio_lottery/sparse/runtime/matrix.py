@@ -1,178 +1,28 @@
-"""A weight matrix as the kernels read it."""
+"""From a dense matrix with zeros to the layout of the kernel that is fastest for it."""
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from audio_lottery.sparse.kernels.half import HAS_BF16_DOT, block_rows_half, csr_rows_half, frame_pairs, row_pairs
-from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, VECTORS, block_rows, csr_rows
-from audio_lottery.sparse.kernels.vector import WIDTH
-from audio_lottery.sparse.runtime.threads import aligned, whole, workspace
+from audio_lottery.sparse.kernels.half import HAS_BF16_DOT
+from audio_lottery.sparse.kernels.int8 import HAS_INT8_DOT
+from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, VECTORS
+from audio_lottery.sparse.runtime.quantised import INT8_FUNCTIONS, quads, quantise
+from audio_lottery.sparse.runtime.stored import FUNCTIONS, Places, SparseMatrix
+from audio_lottery.sparse.runtime.threads import aligned, whole
+
+__all__ = ["KERNELS", "MAX_INPUT", "Places", "SparseMatrix", "best_time", "compile_matrix", "cost", "split_columns"]
 
 # Largest input of one product: a tile of it fits the L2 cache of current CPUs beside its output.
 MAX_INPUT = 768
-_FUNCTIONS = {
-    "csr": csr_rows,
-    "block16x1": block_rows,
-    "csr_bf16": csr_rows_half,
-    "block16x2_bf16": block_rows_half,
-}
 # Kernels that each precision may choose from, for a linear layer; a convolution's input rows come in no pairs.
 KERNELS = {
     "float32": ("csr", "block16x1"),
     "bfloat16": ("csr", "block16x1", "csr_bf16", *(("block16x2_bf16",) if HAS_BF16_DOT else ())),
 }
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where in a tile the rows begin that the columns of a matrix multiply.
-
-    Attributes:
-        rows: [columns], which row of the tile.
-        shifts: [columns], how many frames after its beginning.
-        stride: elements from one row of the tile to the next.
-    """
-
-    rows: np.ndarray
-    shifts: np.ndarray
-    stride: int
-
-    @staticmethod
-    def plain(columns: int) -> "Places":
-        """Those of a linear layer: column c is row c."""
-        return Places(np.arange(columns), np.zeros(columns, np.int64), FRAMES)
-
-    @property
-    def half_stride(self) -> int:
-        """Elements from one row of frame pairs to the next."""
-        return whole(FRAMES // 2 + int(self.shifts.max(initial=0)), WIDTH)
-
-    def offsets(self, kernel: str) -> np.ndarray:
-        """Where in a kernel's operand the row of each column begins, where columns are not pairs."""
-        stride = self.half_stride if kernel == "csr_bf16" else self.stride
-        return self.rows * stride + self.shifts
-
-
-@dataclass(frozen=True)
-class SparseMatrix:
-    """[rows, columns] with its bias; columns are rows of a tile.
-
-    Attributes:
-        kernel: "csr" (single weights), "block16x1" (blocks of 16 output rows; a pruned weight within a kept block is a
-            zero that is multiplied), "csr_bf16" and "block16x2_bf16" (their input in bfloat16, see `kernels.half`).
-        rows: output rows.
-        kept: weights that are not zero.
-        values: [kept], or [blocks · 16] float32; [blocks · 16] int32 pairs of bfloat16 for "block16x2_bf16".
-        offsets: int32, where in the operand the row of a weight or block begins.
-        pointers: int64, where the weights of each row (or 16 rows) begin.
-        bias: [rows] float32.
-        places: how the tile is laid out.
-    """
-
-    kernel: str
-    rows: int
-    kept: int
-    values: np.ndarray
-    offsets: np.ndarray
-    pointers: np.ndarray
-    bias: np.ndarray
-    places: Places
-
-    @property
-    def bytes(self) -> int:
-        """Memory that the arrays take."""
-        return sum(array.nbytes for array in (self.values, self.offsets, self.pointers, self.bias))
-
-    def dense(self) -> np.ndarray:
-        """[rows, columns] with its zeros, as it was given; weights of "block16x2_bf16" stay rounded."""
-        dense = np.zeros((self.rows, self.places.rows.size), np.float32)
-        row = np.repeat(np.arange(self.pointers.size - 1), np.diff(self.pointers))
-        if self.kernel == "block16x2_bf16":
-            pairs = self.values.view(np.uint32).reshape(-1, BLOCK_ROWS)
-            numbers = np.stack([pairs << 16, pairs & 0xFFFF0000], 2).view(np.float32)
-            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1, 2)[row, :, self.offsets // self.places.stride] = (
-                numbers
-            )
-            return dense
-        offsets = self.places.offsets(self.kernel)
-        order = np.argsort(offsets)
-        column = order[np.searchsorted(offsets[order], self.offsets)]
-        if self.kernel == "block16x1":
-            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1)[row, :, column] = self.values.reshape(
-                -1, BLOCK_ROWS
-            )
-        else:
-            dense[row, column] = self.values
-        return dense
-
-    def operand(self, tile: np.ndarray, base: int, features: int, vectors: int, name: str = "pairs") -> np.ndarray:
-        """What `multiply` reads for a float32 tile: the tile itself, or this thread's copy of it in bfloat16.
-
-        Args:
-            tile: flat, [features, stride] from ``base`` on.
-            base: see above.
-            features: rows of the tile.
-            vectors: vectors of output frames; even for the kernels in bfloat16.
-            name: of the workspace that holds the copy until an operand of that name is asked for again.
-        """
-        stride = self.places.stride
-        if self.kernel == "csr_bf16":
-            row, half = self.places.half_stride, vectors // 2 * WIDTH
-            pairs = workspace(name, features * row).view(np.int32)
-            count = min(whole(half + int(self.places.shifts.max(initial=0)), WIDTH), row)
-            frame_pairs(tile, base, features, stride, half, count, pairs, 0, row)
-            return pairs
-        if self.kernel == "block16x2_bf16":
-            pairs = workspace(name, features // 2 * stride).view(np.int32)
-            row_pairs(tile, base, features, stride, vectors, pairs, 0)
-            return pairs
-        return tile[base:]
-
-    def multiply(
-        self,
-        operand: np.ndarray,
-        out: np.ndarray,
-        target: int,
-        stride: int = FRAMES,
-        *,
-        rows: tuple[int, int] | None = None,
-        start: np.ndarray | None = None,
-        origin: int = -1,
-        vectors: int = VECTORS,
-    ) -> None:
-        """out = W·x + bias (+ start), all flat arrays; see `kernels.rows.csr_rows`.
-
-        Args:
-            operand: of the tile.
-            out: rows ``stride`` apart, from ``target`` on.
-            target: see above.
-            stride: see above.
-            rows: first and one past the last output row; all by default.
-            start: added to the product, same stride, from ``origin`` on.
-            origin: see above.
-            vectors: vectors of frames.
-        """
-        first, last = rows or (0, self.rows)
-        _FUNCTIONS[self.kernel](
-            self.values,
-            self.offsets,
-            self.pointers,
-            first,
-            last,
-            self.bias,
-            operand,
-            out,
-            target,
-            stride,
-            out if start is None else start,
-            origin,
-            stride,
-            vectors,
-        )
+KERNELS["int8"] = tuple(INT8_FUNCTIONS) if HAS_INT8_DOT else KERNELS["bfloat16"]
 
 
 def compile_matrix(
@@ -190,18 +40,14 @@ def compile_matrix(
     rows, columns = weight.shape
     kept = weight != 0
     total = int(np.count_nonzero(kept))
-    stored = {}
-    for kernel in kernels:
-        if kernel == "csr_bf16" or kernel == "csr":
-            stored[kernel] = total
-        elif rows % BLOCK_ROWS == 0 and (kernel == "block16x1" or columns % 2 == 0):
-            stored[kernel] = int(np.count_nonzero(_blocks(kept, 1 if kernel == "block16x1" else 2)))
-            stored[kernel] *= BLOCK_ROWS * (1 if kernel == "block16x1" else 2)
+    stored = {kernel: size for kernel in kernels if (size := _stored(kernel, kept)) is not None}
     if len(stored) > 1:
         kernel = min(stored, key=lambda name: (stored[name] + 1) * cost(name))
     else:
         (kernel,) = stored
     bias = np.zeros(rows, np.float32) if bias is None else bias.astype(np.float32)
+    if kernel in INT8_FUNCTIONS:
+        return quantise(kernel, weight, places, bias)
     offsets = places.offsets(kernel)
     if kernel.startswith("csr"):
         values, offsets, counts = weight[kept], offsets[np.nonzero(kept)[1]], kept.sum(1)
@@ -211,11 +57,26 @@ def compile_matrix(
         offsets, counts = offsets[np.nonzero(blocks)[1]], blocks.sum(1)
     else:
         blocks = _blocks(kept, 2)
-        values = _bfloat16_pairs(weight).reshape(-1, BLOCK_ROWS, columns // 2).transpose(0, 2, 1)[blocks]
+        values = bfloat16_pairs(weight).reshape(-1, BLOCK_ROWS, columns // 2).transpose(0, 2, 1)[blocks]
         offsets, counts = np.nonzero(blocks)[1] * places.stride, blocks.sum(1)
     pointers = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     values = np.ascontiguousarray(values).reshape(-1)
     return SparseMatrix(kernel, rows, total, values, offsets.astype(np.int32), pointers, bias, places)
+
+
+def _stored(kernel: str, kept: np.ndarray) -> int | None:
+    """Weights that a kernel stores, zeros included; None where it cannot take the matrix."""
+    rows, columns = kept.shape
+    if kernel in ("csr", "csr_bf16"):
+        return int(np.count_nonzero(kept))
+    if kernel == "csr_int8":
+        return quads(kept)
+    if rows % BLOCK_ROWS or (kernel == "block16x2_bf16" and columns % 2):
+        return None
+    if kernel == "block16_int8":
+        return BLOCK_ROWS * quads(_blocks(kept, 1))
+    width = 1 if kernel == "block16x1" else 2
+    return BLOCK_ROWS * width * int(np.count_nonzero(_blocks(kept, width)))
 
 
 def _blocks(kept: np.ndarray, width: int) -> np.ndarray:
@@ -223,7 +84,7 @@ def _blocks(kept: np.ndarray, width: int) -> np.ndarray:
     return np.asarray(kept.reshape(-1, BLOCK_ROWS, kept.shape[1] // width, width).any((1, 3)))
 
 
-def _bfloat16_pairs(weight: np.ndarray) -> np.ndarray:
+def bfloat16_pairs(weight: np.ndarray) -> np.ndarray:
     """Neighbours of a row as two bfloat16 in an int32, rounded to nearest even."""
     whole_bits = np.ascontiguousarray(weight).view(np.uint32)
     bits = (whole_bits + 0x7FFF + ((whole_bits >> 16) & 1)) >> 16
@@ -246,7 +107,7 @@ def split_columns(
     return found
 
 
-@lru_cache(maxsize=len(_FUNCTIONS))
+@lru_cache(maxsize=len(FUNCTIONS) + len(INT8_FUNCTIONS))
 def cost(kernel: str) -> float:
     """Seconds that a kernel takes for a weight that it stores, with a tile's frames; measured once on this machine."""
     random = np.random.default_rng(0)

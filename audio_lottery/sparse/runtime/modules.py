@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audio_lottery.errors import ModelError
+from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, ROUGH_ACTIVATIONS
 
 NO_SAVING = "an accelerated model has packed weights: save the model it was made from (`audio-lottery compress`)"
 
@@ -164,6 +165,11 @@ def to_numpy(weight: Tensor) -> np.ndarray:
 def bias_of(module: nn.Linear | nn.Conv1d | nn.Conv2d) -> np.ndarray | None:
     """A layer's bias, if it has one."""
     return None if module.bias is None else to_numpy(module.bias)
+
+
+def activation_code(name: str, precision: str) -> int:
+    """The kernels' number of an activation; in the lower precisions, whose products round it, of a rougher one."""
+    return (ACTIVATIONS if precision == "float32" else ROUGH_ACTIVATIONS)[name]
 
 
 def activation_name(module: nn.Module) -> str:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ def each(work: Callable[[int, np.ndarray], None], count: int, scratch: int = 0, 
         work: must release the GIL to gain from it; calls for different numbers may run at the same time.
         count: pieces of work.
         scratch: float32 numbers of workspace that each thread gets, aligned and not cleared.
-        name: what the seconds count towards, see `part`.
+        name: what the seconds count towards, see `part`; empty within a part that is counted already.
     """
     numbers = itertools.count()
 
@@ -58,7 +58,7 @@ def each(work: Callable[[int, np.ndarray], None], count: int, scratch: int = 0, 
         while (number := next(numbers)) < count:
             work(number, space)
 
-    with part(name):
+    with part(name) if name else nullcontext():
         _run(take, count)
 
 

@@ -16,16 +16,16 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.attention import ROWS, SCRATCH, attend
-from audio_lottery.sparse.kernels.attention_half import attend_half, halve_projections
-from audio_lottery.sparse.kernels.elementwise import ACTIVATIONS, activate, layer_norm
-from audio_lottery.sparse.kernels.half import HAS_BF16_DOT
+from audio_lottery.sparse.kernels.attention_half import attend_half, halve_projections, round_projections
+from audio_lottery.sparse.kernels.elementwise import activate, layer_norm
 from audio_lottery.sparse.kernels.packing import pack_phases, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
-from audio_lottery.sparse.kernels.vector import WIDTH
+from audio_lottery.sparse.kernels.vector import HAS_BF16_DOT, HAS_INT8_DOT, WIDTH
 from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, compile_matrix, split_columns
 from audio_lottery.sparse.runtime.modules import (
     TRIAL_FRAMES,
     Accelerated,
+    activation_code,
     activation_name,
     input_array,
     no_kernel,
@@ -75,9 +75,10 @@ class Encoder(Accelerated):
         self.before = type(module).__name__.endswith("StableLayerNorm")
         self.size = first.attention.embed_dim
         self.heads = first.attention.num_heads
-        self.activation = ACTIVATIONS[activation_name(first.feed_forward.intermediate_act_fn)]
-        self.in_half = precision == "bfloat16" and HAS_BF16_DOT
-        self._take_positions(module)
+        self.activation = activation_code(activation_name(first.feed_forward.intermediate_act_fn), precision)
+        self.in_bytes = precision == "int8" and HAS_INT8_DOT and HAS_BF16_DOT
+        self.in_half = precision != "float32" and HAS_BF16_DOT
+        self._take_positions(module, precision)
         self.norm = _norm(module.layer_norm)
         self.layers = [_compile_layer(layer, KERNELS[precision]) for layer in module.layers]
         self.kernel = self.layers[0].inner.kernel
@@ -137,8 +138,8 @@ class Encoder(Accelerated):
             self._encode(hidden_states[item].detach(), lengths[item], out[item].numpy().reshape(-1))
         return BaseModelOutput(last_hidden_state=out)
 
-    def _take_positions(self, module: Any) -> None:
-        self.position = FourierConv1d(module.pos_conv_embed.conv)
+    def _take_positions(self, module: Any, precision: str) -> None:
+        self.position = FourierConv1d(module.pos_conv_embed.conv, precision)
         self.position_activation = module.pos_conv_embed.activation
 
     def _with_positions(self, x: Tensor, length: int) -> Tensor:
@@ -171,7 +172,10 @@ class Encoder(Accelerated):
                 return
             single = workspace("single", 3 * step)
             layer.projections.multiply(operand, single, 0, vectors=vectors)
-            halve_projections(single, 0, size, joined, number * share, vectors)
+            if self.in_bytes:
+                round_projections(single, 0, self.heads, size // self.heads, joined, number * share, vectors)
+            else:
+                halve_projections(single, 0, size, joined, number * share, vectors)
 
         def begin(number: int, scratch: np.ndarray) -> None:
             vectors = whole(widths[number], 2 * WIDTH) // WIDTH
@@ -217,9 +221,16 @@ class Encoder(Accelerated):
             if self.in_half:
                 share, place = 3 * step // 2, row // 2
                 weights = workspace("weights", SCRATCH // 2).view(np.int32)
+                begin, value = tile * share, step + place
+                if self.in_bytes:
+                    place, scale = row // 4, step // 2 + head * FRAMES
+                    more = self.heads * FRAMES
+                    query, key, scales = place, step // 4 + place, (begin + scale, scale + more, scale + 2 * more)
+                else:
+                    query, key, scales = place, step // 2 + place, (-1, 0, 0)
                 attend_half(
-                    joined, tile * share + place, step // 2 + place, step + place, share, keys, width, context, target,
-                    scratch, weights, vectors,
+                    joined, begin + query, key, value, share, keys, width, context, target, scratch, weights, vectors,
+                    *scales,
                 )  # fmt: skip
             else:
                 attend(

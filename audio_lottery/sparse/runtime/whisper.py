@@ -93,7 +93,7 @@ class WindowEncoder(Encoder):
     def _freeze_parameters(self) -> None:
         """transformers' switch; there is nothing left to freeze."""
 
-    def _take_positions(self, module: Any) -> None:
+    def _take_positions(self, module: Any, precision: str) -> None:
         self.embed_positions = _table(module.embed_positions)
 
     def _with_positions(self, x: Tensor, length: int) -> Tensor:

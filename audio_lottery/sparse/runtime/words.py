@@ -29,7 +29,7 @@ class WordLinear(Packable):
 
     Args:
         linear: the layer; it is not changed.
-        precision: see `accelerate.accelerate`; in "bfloat16", weights that 16 bits do not hold are rounded.
+        precision: see `accelerate.accelerate`; in the lower ones, weights that 16 bits do not hold are rounded.
     """
 
     kind = "linear"
@@ -39,7 +39,7 @@ class WordLinear(Packable):
         weight, bias = linear.weight.detach(), bias_of(linear)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         exact = next((kind for kind in _halves() if torch.equal(weight.to(kind).float(), weight)), torch.float32)
-        self.held = torch.bfloat16 if exact == torch.float32 and precision == "bfloat16" else exact
+        self.held = torch.bfloat16 if exact == torch.float32 and precision != "float32" else exact
         self.kernel = f"rows_{str(self.held).removeprefix('torch.')}"
         self.bias = np.zeros(self.out_features, np.float32) if bias is None else bias
         self.stored = weight.to(self.held).contiguous()

@@ -36,6 +36,7 @@ def test_every_runtime_of_the_issue_is_a_contestant() -> None:
         ("onnxruntime", "int8"),
         ("openvino", "float32"),
         ("openvino", "bfloat16"),
+        ("openvino", "int8"),
     ]
     assert {runtime.name for runtime in RUNTIMES} | {own.NAME, "ctranslate2"} == set(runtime_names())
 
@@ -91,7 +92,7 @@ def test_rows_hold_the_promised_fields_first_and_repeat_dense_times(subject: Sub
     for seconds in (0.5, 0.8):
         for precision in ("float32", "bfloat16", "int8"):
             expected |= {("torch", precision, "dense", sparsity, seconds) for sparsity in (0.0, 0.9)}
-        for precision in ("float32", "bfloat16"):
+        for precision in own.PRECISIONS:
             expected.add((own.NAME, precision, "dense", 0.0, seconds))
             expected |= {(own.NAME, precision, pattern, 0.9, seconds) for pattern in ("unstructured", "16x2")}
     assert found == expected
@@ -102,7 +103,7 @@ def test_rows_hold_the_promised_fields_first_and_repeat_dense_times(subject: Sub
         assert first["shared"]
         assert {**first, "sparsity": 0.9} == second
     assert {row["plan"] for row in outcome.rows if row["runtime"] == own.NAME} == {"2 csr, 1 dense"}
-    assert stand_in == [("float32", False), ("bfloat16", False)] * 3  # sparsity 0 once, not once a pattern
+    assert stand_in == [(precision, False) for precision in own.PRECISIONS] * 3  # sparsity 0 once, not once a pattern
 
 
 def test_pruned_models_have_the_sparsity_in_the_pattern_in_every_layer(subject: Subject) -> None:
@@ -178,7 +179,7 @@ def test_the_plan_says_what_became_dense_in_the_calls(monkeypatch) -> None:
 
 
 def test_nothing_measured_is_an_error(subject: Subject, monkeypatch) -> None:
-    monkeypatch.setattr(own, "accelerated", broken(lambda logits: logits + 1))
+    monkeypatch.setattr(own, "accelerated", broken(lambda logits: logits + 10))
     with pytest.raises(ConfigError, match=r"no contestant could be measured.*a logit differs"):
         compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=(own.NAME,), **QUICK))
 
@@ -191,7 +192,7 @@ def test_a_model_of_ones_own_is_measured_at_its_own_sparsity(stand_in) -> None:
     assert any("the model is dense" in note for note in outcome.notes)
     sparse = Subject("own", own.pruned(dense.model, "unstructured", 0.75), dense.input_name, dense.make_inputs)
     outcome = compare_model(sparse, settings)
-    assert [row["sparsity"] for row in outcome.rows] == pytest.approx([0.75] * 5, abs=0.01)
+    assert [row["sparsity"] for row in outcome.rows] == pytest.approx([0.75] * 6, abs=0.01)
     assert all(row["density"] == 1 - row["sparsity"] for row in outcome.rows)
     assert not any("the model is dense" in note for note in outcome.notes)
 

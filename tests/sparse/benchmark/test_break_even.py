@@ -46,10 +46,10 @@ def test_every_layer_pattern_and_precision_is_forced_and_measured(stand_in) -> N
         (kind, pattern, precision)
         for kind in ("linear", "lstm")
         for pattern in ("unstructured", "16x1")
-        for precision in ("float32", "bfloat16")
+        for precision in ("float32", "bfloat16", "int8")
     ]
     assert all(set(line.sparse) == {0.5, 0.9} and set(line.crossing) == {"float32", "bfloat16"} for line in lines)
-    assert len(stand_in) == 16
+    assert len(stand_in) == 24
     assert all(force for _, force in stand_in)
 
 

@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_lottery.sparse.kernels.attention import ROWS, SCRATCH, attend
-from audio_lottery.sparse.kernels.attention_half import attend_half, halve_projections
-from audio_lottery.sparse.kernels.half import HAS_BF16_DOT
+from audio_lottery.sparse.kernels.attention_half import attend_half, halve_projections, round_projections
 from audio_lottery.sparse.kernels.rows import FRAMES, VECTORS
-from audio_lottery.sparse.kernels.vector import WIDTH
+from audio_lottery.sparse.kernels.vector import HAS_BF16_DOT, HAS_INT8_DOT, WIDTH
 
 key_counts = st.lists(
     st.one_of(st.integers(0, FRAMES), st.sampled_from([0, 1, ROWS - 1, ROWS, ROWS + 1, FRAMES])), min_size=1, max_size=4
@@ -97,26 +96,44 @@ def rounded(values):
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).view(np.float32)
 
 
-def check_half(keys, size, vectors, number, heads=2):
+def as_bytes(values):
+    """float32 rounded to 127 steps of the largest of each frame and head; the features are the last but one axis."""
+    tops = np.abs(values).max(-2, keepdims=True)
+    steps = np.float32(127) / tops
+    return (np.rint(values.astype(np.float64) * steps) * (tops * np.float32(1 / 127))).astype(np.float32)
+
+
+def check_half(keys, size, vectors, number, in_bytes=False, heads=2):
     """`check` for factors in bfloat16: the reference sees the factors as rounded, its softmax's weights are not."""
     qkv = projections(len(keys), heads, size)
     third = heads * size * FRAMES
     share = 3 * third // 2
     pairs = np.full(len(keys) * share, -1, np.int32)
     for tile in range(len(keys)):
-        halve_projections(qkv.ravel(), tile * 3 * third, heads * size, pairs, tile * share, VECTORS)
+        if in_bytes:
+            round_projections(qkv.ravel(), tile * 3 * third, heads, size, pairs, tile * share, VECTORS)
+        else:
+            halve_projections(qkv.ravel(), tile * 3 * third, heads * size, pairs, tile * share, VECTORS)
     row = (heads - 1) * size * FRAMES
+    query, key, scales = row // 2, third // 2 + row // 2, (-1, 0, 0)
+    if in_bytes:
+        scale = third // 2 + (heads - 1) * FRAMES
+        query, key = row // 4, third // 4 + row // 4
+        scales = (number * share + scale, scale + heads * FRAMES, scale + 2 * heads * FRAMES)
     target = number * third + row
     out = np.full(len(keys) * third, -777, np.float32)
     scratch = np.full(SCRATCH + size * 2 * WIDTH, np.nan, np.float32)
     weights = np.full(SCRATCH // 2, -1, np.int32)
     attend_half(
-        pairs, number * share + row // 2, third // 2 + row // 2, third + row // 2, share, np.array(keys, np.int64),
-        size, out, target, scratch, weights, vectors,
+        pairs, number * share + query, key, third + row // 2, share, np.array(keys, np.int64), size, out, target,
+        scratch, weights, vectors, *scales,
     )  # fmt: skip
     frames = vectors * WIDTH
     found = out[target : target + size * FRAMES].reshape(size, FRAMES)
-    expected = reference(rounded(qkv), keys, heads - 1, number, frames)
+    factors = rounded(qkv)
+    if in_bytes:
+        factors[:, :2] = as_bytes(qkv[:, :2])
+    expected = reference(factors, keys, heads - 1, number, frames)
     # a weight is within 2^-9 of itself, so an output is within 2^-9 of the largest value that it averages
     np.testing.assert_allclose(found[:, :frames], expected, rtol=0, atol=np.abs(qkv[:, 2]).max() * 2.0**-9)
     found[:, :frames] = -777
@@ -130,3 +147,12 @@ def test_attention_in_bfloat16_equals_softmax_of_rounded_factors(keys, size, vec
     if not any(keys):
         keys[data.draw(st.integers(0, len(keys) - 1))] = 1
     check_half(keys, size, vectors, data.draw(st.integers(0, len(keys) - 1)))
+
+
+@pytest.mark.skipif(not (HAS_BF16_DOT and HAS_INT8_DOT), reason="this CPU has no AVX512-BF16 or no AVX512-VNNI")
+@given(key_counts, st.sampled_from([ROWS, 3 * ROWS, 64]), st.sampled_from(range(2, VECTORS + 1, 2)), st.data())
+@settings(max_examples=60, deadline=None)
+def test_attention_in_bytes_equals_softmax_of_rounded_factors(keys, size, vectors, data):
+    if not any(keys):
+        keys[data.draw(st.integers(0, len(keys) - 1))] = 1
+    check_half(keys, size, vectors, data.draw(st.integers(0, len(keys) - 1)), in_bytes=True)

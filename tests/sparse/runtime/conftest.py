@@ -4,7 +4,7 @@ import pytest
 import torch
 
 # Of a stored weight, as measured on a Zen 4 core; a busy machine measures others and then chooses other kernels.
-COSTS = {"csr": 1.0, "block16x1": 0.35, "csr_bf16": 0.8, "block16x2_bf16": 0.25}
+COSTS = {"csr": 1.0, "block16x1": 0.35, "csr_bf16": 0.8, "block16x2_bf16": 0.25, "csr_int8": 0.5, "block16_int8": 0.1}
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,12 @@
 
 from contextlib import contextmanager
 
+import pytest
 import torch
 
+from audio_lottery.sparse.kernels.vector import HAS_INT8_DOT
+
+needs_int8 = pytest.mark.skipif(not HAS_INT8_DOT, reason="this CPU has no AVX512-VNNI")
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
 
 

@@ -1,6 +1,7 @@
 """`accelerate`: same outputs, memory freed, every refusal."""
 
 import gc
+import importlib
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def model():
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_same_outputs(kind, precision, monkeypatch):
     # which kernel is faster is this machine's business, and its load's: here those in bfloat16 always are
-    monkeypatch.setattr("audio_lottery.sparse.runtime.matrix.cost", lambda kernel: 0.5 if "bf16" in kernel else 1.0)
+    monkeypatch.setattr("audio_lottery.sparse.runtime.matrix.cost", lambda kernel: 0.5 if "_" in kernel else 1.0)
     torch.manual_seed(0)
     model = Wav2Vec2ForCTC(Wav2Vec2Config(**SMALL)) if kind == "wav2vec2" else HubertForCTC(HubertConfig(**SMALL))
     prune(model, 0.9)
@@ -54,10 +55,26 @@ def test_same_outputs(kind, precision, monkeypatch):
     inputs = torch.randn(2, 4321)
     with torch.no_grad():
         expected, found = model(inputs).logits, fast(inputs).logits
-    tolerance = 1e-4 if precision == "float32" else 0.05 * float(expected.std())
+    share = {"float32": 0, "bfloat16": 0.05, "int8": 0.15}[precision]
+    tolerance = 1e-4 + share * float(expected.std())
     assert (expected - found).abs().max() < tolerance
-    if precision == "bfloat16" and HAS_BF16_DOT:
+    if precision != "float32" and HAS_BF16_DOT:
         assert (expected - found).abs().max() > 1e-6  # it really is another arithmetic
+
+
+@pytest.mark.parametrize(("half", "instead"), [(True, "bfloat16"), (False, "float32")])
+def test_int8_without_its_instructions_says_so_once(model, half, instead, monkeypatch, caplog):
+    accelerating = importlib.import_module("audio_lottery.sparse.runtime.accelerate")
+    monkeypatch.setattr(accelerating, "HAS_INT8_DOT", False)
+    monkeypatch.setattr(accelerating, "HAS_BF16_DOT", half)
+    accelerating._say_once.cache_clear()
+    inputs = torch.randn(1, 4321)
+    with torch.no_grad():
+        found, again = (accelerate(model, precision="int8", force=True)(inputs).logits for _ in range(2))
+        expected = accelerate(model, precision=instead, force=True)(inputs).logits
+    assert torch.equal(found, expected)
+    assert torch.equal(again, expected)
+    assert caplog.text.count(f"this CPU has no AVX512-VNNI, which int8 needs: {instead} takes its place") == 1
 
 
 def test_the_model_itself_is_untouched_and_the_copy_keeps_no_dense_weight(model):

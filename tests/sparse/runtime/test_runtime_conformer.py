@@ -97,9 +97,10 @@ def test_distances_beyond_what_is_kept(monkeypatch):
 
 
 @pytest.mark.skipif(not HAS_BF16_DOT, reason="needs AVX512-BF16")
-def test_bfloat16_is_another_arithmetic_and_near():
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_lower_precisions_are_another_arithmetic_and_near(precision):
     module = encoder("wide")
-    fast = ConformerEncoder(module, "bfloat16")
+    fast = ConformerEncoder(module, precision)
     lengths = [2003, 777]
     x = torch.randn(2, 2003, SMALL["num_mel_bins"])
     expected, found = outputs(module, x, lengths), outputs(fast, x, lengths)

@@ -10,7 +10,8 @@ from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.runtime.convolution import SparseConv1d
 from audio_lottery.sparse.runtime.matrix import KERNELS
-from tests.sparse.runtime.layers import close, pruned, threads
+from audio_lottery.sparse.runtime.quantised import INT8_FUNCTIONS
+from tests.sparse.runtime.layers import close, needs_int8, pruned, threads
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
@@ -74,6 +75,24 @@ def test_bfloat16(taps, stride, dilation, length):
     x = torch.randn(2, 9, length)
     bound = nn.functional.conv1d(x.abs(), convolution.weight.abs(), None, stride, 2, dilation) * 2**-8
     assert ((sparse(x) - convolution(x)).abs() <= bound + 1e-5).all()
+
+
+@needs_int8
+@pytest.mark.parametrize("kernel", INT8_FUNCTIONS)
+@pytest.mark.parametrize(("taps", "stride", "dilation"), [(3, 2, 1), (2, 2, 1), (10, 5, 1), (5, 1, 4), (4, 3, 2)])
+@pytest.mark.parametrize("length", [60, 900])
+def test_int8(kernel, taps, stride, dilation, length):
+    """Inputs and weights are wrong by half a step at most; what is largest in a tile is so at most in the input."""
+    convolution = pruned(nn.Conv1d(9, 32, taps, stride, 2, dilation), 0.3)
+    sparse = SparseConv1d(convolution, "int8", kernels=(kernel,))
+    assert sparse.kernel == kernel
+    x = torch.randn(2, 9, length)
+    weight = convolution.weight
+    input_off, off = x.abs().max() / 254, weight.abs().amax((1, 2)) / 254
+    there = (weight != 0).float()
+    wrong = nn.functional.conv1d(x.abs(), there, None, stride, 2, dilation) * off[:, None]
+    bound = input_off * (weight.abs().sum((1, 2)) + off * there.sum((1, 2)))[:, None] + wrong
+    assert ((sparse(x) - convolution(x)).abs() <= 1.001 * bound + 1e-5).all()
 
 
 def test_any_arrangement_of_the_input():

@@ -69,7 +69,7 @@ def emissions(backbone, audio):
     return [values[:count].float() for values, count in zip(emission.values, emission.frames, strict=True)], emission
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("name", [*MODELS, *OTHERS])
 def test_batches_with_padding(name, precision):
     backbone = recogniser(name)

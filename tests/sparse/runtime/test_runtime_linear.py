@@ -11,7 +11,8 @@ from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.matrix import KERNELS, MAX_INPUT
 from audio_lottery.sparse.runtime.matrix import cost as measured_cost
-from tests.sparse.runtime.layers import close, pruned, threads
+from audio_lottery.sparse.runtime.quantised import INT8_FUNCTIONS
+from tests.sparse.runtime.layers import close, needs_int8, pruned, threads
 
 ACTIVATIONS = {"none": nn.Identity(), "gelu": nn.GELU(), "relu": nn.ReLU()}
 frame_counts = st.one_of(st.integers(0, 40), st.sampled_from([FRAMES - 1, FRAMES, FRAMES + 1, 4 * FRAMES + 3]))
@@ -58,6 +59,22 @@ def test_each_kernel_in_bfloat16(kernel, inputs, frames):
     share = 2**-8 if kernel == "csr_bf16" else 2**-7 + 2**-16
     bound = nn.functional.linear(x.abs(), linear.weight.abs()) * share
     assert ((sparse(x) - linear(x)).abs() <= bound + 1e-5).all()
+
+
+@needs_int8
+@pytest.mark.parametrize("kernel", INT8_FUNCTIONS)
+@pytest.mark.parametrize("inputs", [48, 1000])
+@pytest.mark.parametrize("frames", [1, 45, 300])
+def test_each_kernel_in_int8(kernel, inputs, frames):
+    """Inputs and weights are wrong by half a step at most; 254 steps lie between the largest and its opposite."""
+    linear = pruned(nn.Linear(inputs, 64), 0.2)
+    sparse = SparseLinear(linear, "int8", kernels=(kernel,))
+    assert sparse.kernel == kernel
+    x = torch.randn(frames, inputs) * torch.logspace(-2, 2, frames)[:, None]
+    inputs_off, weights_off = x.abs().amax(1, True) / 254, linear.weight.abs().amax(1) / 254
+    kept = linear.weight.abs() + (linear.weight != 0) * weights_off[:, None]
+    bound = nn.functional.linear(inputs_off.expand_as(x), kept) + x.abs() @ (linear.weight != 0).float().T * weights_off
+    assert ((sparse(x) - linear(x)).abs() <= 1.001 * bound + 1e-5 * x.abs().amax(1, True)).all()
 
 
 def test_blocks_are_found():

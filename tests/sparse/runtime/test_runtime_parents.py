@@ -193,18 +193,27 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("kernel", ["csr", "block16x1", "csr_bf16", "block16x2_bf16"])
+PARTS = {"bfloat16": "bf16", "int8": "int8"}
+
+
+@pytest.mark.parametrize("kernel", ["csr", "block16x1", "csr_bf16", "block16x2_bf16", "csr_int8", "block16_int8"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_unpacked_weights_are_the_weights(name, kernel, monkeypatch):
     layer = pruned(LAYERS[name](), 0.2)
-    half = "bf16" in kernel
+    precision = next((name for name, part in PARTS.items() if part in kernel), "float32")
     # the kernel that is tested is always the fastest, where the layer's sizes let it
     monkeypatch.setattr("audio_lottery.sparse.runtime.matrix.cost", lambda other: 1e-3 if other == kernel else 1.0)
-    fast = accelerate(layer, precision="bfloat16" if half else "float32", force=True)
+    fast = accelerate(layer, precision=precision, force=True)
     for key, weight in layer.named_parameters():
         found = getattr(fast, key)
         assert found.shape == weight.shape
         found = found + 0
+        if precision == "int8":
+            # half a step of the row, or of a piece of it; a bias is not rounded
+            step = weight.abs().amax(-1) / 127 if weight.dim() < 3 else weight.abs().amax((1, 2)) / 127
+            bound = 0.51 * step.reshape(-1, *[1] * (weight.dim() - 1))
+            assert ((found - weight).abs() <= bound).all(), key
+            continue
         rounded = weight.to(torch.bfloat16).float()
         allowed = (weight,) if kernel != "block16x2_bf16" else (weight, rounded)
         assert any(torch.equal(found, other) for other in allowed), key

@@ -149,6 +149,7 @@ NARROW = """
 import torch
 from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
+from audio_lottery.sparse import accelerate
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.front_end import FrontEnd
 from audio_lottery.sparse.runtime.linear import SparseLinear
@@ -167,6 +168,7 @@ for kernel, error in (("csr", 0), ("block16x1", 0), ("csr_bf16", 2**-8)):
         x = torch.randn(frames, 900)
         bound = nn.functional.linear(x.abs(), linear.weight.abs()) * error
         assert ((sparse(x) - linear(x)).abs() <= bound + 1e-5).all(), kernel
+close(accelerate(linear, precision="int8", force=True)(x), linear(x))
 lstm = pruned(nn.LSTM(8, 40, num_layers=2, bidirectional=True), 0.3)
 sparse = SparseLSTM(lstm)
 for batch in (1, 30):

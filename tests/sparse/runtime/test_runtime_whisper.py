@@ -86,10 +86,11 @@ def test_texts_and_scores_of_a_backbone(backbone, faster, beam):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 @torch.no_grad()
-def test_bfloat16_is_near(backbone):
+def test_lower_precisions_are_near(backbone, precision):
     inputs = backbone.features(AUDIO)
-    fast = accelerate(backbone.module, precision="bfloat16", force=True)
+    fast = accelerate(backbone.module, precision=precision, force=True)
     expected, found = (one.model.encoder(**inputs).last_hidden_state for one in (backbone.module, fast))
     assert float((found - expected).square().mean().sqrt() / expected.std()) < 0.05
     tokens = torch.randint(3, 200, (3, 9))

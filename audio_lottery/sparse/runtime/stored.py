@@ -1,0 +1,171 @@
+"""A packed weight matrix, and where it finds its input in a tile."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from audio_lottery.sparse.kernels.half import block_rows_half, csr_rows_half, frame_pairs, row_pairs
+from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, VECTORS, block_rows, csr_rows
+from audio_lottery.sparse.kernels.vector import WIDTH
+from audio_lottery.sparse.runtime.threads import whole, workspace
+
+FUNCTIONS = {
+    "csr": csr_rows,
+    "block16x1": block_rows,
+    "csr_bf16": csr_rows_half,
+    "block16x2_bf16": block_rows_half,
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where in a tile the rows begin that the columns of a matrix multiply.
+
+    Attributes:
+        rows: [columns], which row of the tile.
+        shifts: [columns], how many frames after its beginning.
+        stride: elements from one row of the tile to the next.
+    """
+
+    rows: np.ndarray
+    shifts: np.ndarray
+    stride: int
+
+    @staticmethod
+    def plain(columns: int) -> "Places":
+        """Those of a linear layer: column c is row c."""
+        return Places(np.arange(columns), np.zeros(columns, np.int64), FRAMES)
+
+    @cached_property
+    def reach(self) -> int:
+        """The largest shift."""
+        return int(self.shifts.max(initial=0))
+
+    @cached_property
+    def half_stride(self) -> int:
+        """Elements from one row of frame pairs to the next."""
+        return whole(FRAMES // 2 + self.reach, WIDTH)
+
+    def offsets(self, kernel: str) -> np.ndarray:
+        """Where in a kernel's operand the row of each column begins, where columns are not pairs."""
+        stride = self.half_stride if kernel == "csr_bf16" else self.stride
+        return self.rows * stride + self.shifts
+
+
+@dataclass(frozen=True)
+class SparseMatrix:
+    """[rows, columns] with its bias; columns are rows of a tile.
+
+    Attributes:
+        kernel: "csr" (single weights), "block16x1" (blocks of 16 output rows; a pruned weight within a kept block is a
+            zero that is multiplied), "csr_bf16" and "block16x2_bf16" (their input in bfloat16, see `kernels.half`).
+        rows: output rows.
+        kept: weights that are not zero.
+        values: [kept], or [blocks · 16] float32; [blocks · 16] int32 pairs of bfloat16 for "block16x2_bf16".
+        offsets: int32, where in the operand the row of a weight or block begins.
+        pointers: int64, where the weights of each row (or 16 rows) begin.
+        bias: [rows] float32.
+        places: how the tile is laid out.
+    """
+
+    kernel: str
+    rows: int
+    kept: int
+    values: np.ndarray
+    offsets: np.ndarray
+    pointers: np.ndarray
+    bias: np.ndarray
+    places: Places
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the arrays take."""
+        return sum(array.nbytes for array in (self.values, self.offsets, self.pointers, self.bias))
+
+    def dense(self) -> np.ndarray:
+        """[rows, columns] with its zeros, as it was given; weights of "block16x2_bf16" stay rounded."""
+        dense = np.zeros((self.rows, self.places.rows.size), np.float32)
+        row = np.repeat(np.arange(self.pointers.size - 1), np.diff(self.pointers))
+        if self.kernel == "block16x2_bf16":
+            pairs = self.values.view(np.uint32).reshape(-1, BLOCK_ROWS)
+            numbers = np.stack([pairs << 16, pairs & 0xFFFF0000], 2).view(np.float32)
+            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1, 2)[row, :, self.offsets // self.places.stride] = (
+                numbers
+            )
+            return dense
+        offsets = self.places.offsets(self.kernel)
+        order = np.argsort(offsets)
+        column = order[np.searchsorted(offsets[order], self.offsets)]
+        if self.kernel == "block16x1":
+            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1)[row, :, column] = self.values.reshape(
+                -1, BLOCK_ROWS
+            )
+        else:
+            dense[row, column] = self.values
+        return dense
+
+    def operand(self, tile: np.ndarray, base: int, features: int, vectors: int, name: str = "pairs") -> np.ndarray:
+        """What `multiply` reads for a float32 tile: the tile itself, or this thread's copy of it in bfloat16.
+
+        Args:
+            tile: flat, [features, stride] from ``base`` on.
+            base: see above.
+            features: rows of the tile.
+            vectors: vectors of output frames; even for the kernels in bfloat16.
+            name: of the workspace that holds the copy until an operand of that name is asked for again.
+        """
+        stride = self.places.stride
+        if self.kernel == "csr_bf16":
+            row, half = self.places.half_stride, vectors // 2 * WIDTH
+            pairs = workspace(name, features * row).view(np.int32)
+            count = min(whole(half + self.places.reach, WIDTH), row)
+            frame_pairs(tile, base, features, stride, half, count, pairs, 0, row)
+            return pairs
+        if self.kernel == "block16x2_bf16":
+            pairs = workspace(name, features // 2 * stride).view(np.int32)
+            row_pairs(tile, base, features, stride, vectors, pairs, 0)
+            return pairs
+        return tile[base:]
+
+    def multiply(
+        self,
+        operand: np.ndarray,
+        out: np.ndarray,
+        target: int,
+        stride: int = FRAMES,
+        *,
+        rows: tuple[int, int] | None = None,
+        start: np.ndarray | None = None,
+        origin: int = -1,
+        vectors: int = VECTORS,
+    ) -> None:
+        """out = W·x + bias (+ start), all flat arrays; see `kernels.rows.csr_rows`.
+
+        Args:
+            operand: of the tile.
+            out: rows ``stride`` apart, from ``target`` on.
+            target: see above.
+            stride: see above.
+            rows: first and one past the last output row; all by default.
+            start: added to the product, same stride, from ``origin`` on.
+            origin: see above.
+            vectors: vectors of frames.
+        """
+        first, last = rows or (0, self.rows)
+        FUNCTIONS[self.kernel](
+            self.values,
+            self.offsets,
+            self.pointers,
+            first,
+            last,
+            self.bias,
+            operand,
+            out,
+            target,
+            stride,
+            out if start is None else start,
+            origin,
+            stride,
+            vectors,
+        )
