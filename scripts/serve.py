@@ -12,7 +12,9 @@ To be read and changed: there is no encryption and no login, so it belongs behin
 import argparse
 import io
 import json
+import socket
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import StreamRequestHandler, ThreadingTCPServer
@@ -25,6 +27,8 @@ from audio_lottery.errors import AudioLotteryError
 from audio_lottery.transcribe import Recogniser
 from audio_lottery.transcribe.recogniser import PRECISIONS
 
+# Seconds that a speaker who was refused may stay silent before the socket is closed.
+_PATIENCE = 10
 # Bytes of a recording: an hour of 16 kHz WAV.
 _LARGEST = 120_000_000
 
@@ -97,6 +101,12 @@ class Speaker(StreamRequestHandler):
                 self.wfile.write(json.dumps(asdict(line), ensure_ascii=False).encode() + b"\n")
         except AudioLotteryError as error:
             self.wfile.write(json.dumps({"error": str(error)}).encode() + b"\n")
+            self.request.shutdown(socket.SHUT_WR)
+            # a socket that is closed with unread speech in it takes the line back
+            self.request.settimeout(_PATIENCE)
+            with suppress(TimeoutError):
+                while self.request.recv(1 << 16):
+                    pass
 
 
 def main() -> None:

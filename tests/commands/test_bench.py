@@ -15,7 +15,7 @@ from audio_lottery.errors import ConfigError, ModelError
 from audio_lottery.models.load import load_backbone
 from tests.conftest import TINY_MODEL
 
-FIELDS = ["runtime", "precision", "pattern", "sparsity", "audio_seconds", "median_s", "min_s", "max_s"]
+FIELDS = ["subject", "runtime", "precision", "pattern", "sparsity", "audio_seconds", "median_s", "min_s", "max_s"]
 QUICK = ["--seconds", "0.5", "--repeats", "1", "--threads", "1", "--runtimes", "torch", "audio_lottery"]
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark_inference.py"
 
@@ -43,7 +43,7 @@ def sparse_model(tmp_path: Path) -> Path:
 def test_a_sparse_folder(sparse_model: Path, stand_in: None, tmp_path: Path, capsys) -> None:
     bench.main([str(sparse_model), *QUICK, "--profile", "--json", str(tmp_path / "rows.json")])
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert all(list(row)[:8] == FIELDS for row in rows)
+    assert all(list(row)[: len(FIELDS)] == FIELDS for row in rows)
     assert {(row["runtime"], row["precision"]) for row in rows} == {
         ("torch", "float32"),
         ("torch", "bfloat16"),
