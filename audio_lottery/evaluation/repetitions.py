@@ -7,9 +7,6 @@ A word error rate does not tell one utterance with two hundred invented words fr
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-LONGEST = 4
-"""Words of the longest n-gram that is looked for."""
-
 LEAST = 3
 """Copies in a row from which on it is a loop: "no no" and "very very" are speech."""
 
@@ -45,7 +42,7 @@ class LoopCounts:
 def repeated_ngrams(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Loop]:
     """The loops of a hypothesis, from left to right.
 
-    A loop is an n-gram of 1 to `LONGEST` words that stands at least `LEAST` times in a row in the hypothesis, and more
+    A loop is an n-gram, of any length, that stands at least `LEAST` times in a row in the hypothesis, and more
     often in a row than anywhere in the reference. Of the n-grams that begin at a word the shortest that loops counts,
     and the search goes on behind its last copy, so that no word is in two loops.
 
@@ -73,10 +70,12 @@ def count_loops(pairs: Iterable[tuple[str, str]]) -> LoopCounts:
 
 
 def _loops_at(reference: Sequence[str], hypothesis: Sequence[str], place: int) -> Iterator[Loop]:
-    for size in range(1, LONGEST + 1):
+    for size in range(1, (len(hypothesis) - place) // LEAST + 1):
+        if any(hypothesis[place + copy * size] != hypothesis[place] for copy in range(1, LEAST)):
+            continue  # most n-grams are ruled out by their first word
         words = tuple(hypothesis[place : place + size])
         copies = _copies(hypothesis, place, words)
-        if copies >= LEAST and len(words) == size:
+        if copies >= LEAST:
             said = max((_copies(reference, start, words) for start in range(len(reference))), default=0)
             if copies > said:
                 yield Loop(words, copies, (copies - said) * size)

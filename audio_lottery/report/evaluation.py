@@ -9,7 +9,7 @@ import torch
 
 from audio_lottery.evaluation.counts import count_errors
 from audio_lottery.evaluation.evaluate import SuiteOutcome
-from audio_lottery.evaluation.repetitions import LEAST, LONGEST
+from audio_lottery.evaluation.repetitions import LEAST
 from audio_lottery.evaluation.worst import worst
 from audio_lottery.lottery.provenance import software
 from audio_lottery.report.columns import format_columns, percent, percent_interval
@@ -108,7 +108,7 @@ def _markdown(checkpoint: str, outcome: Mapping[str, SuiteOutcome], worst_count:
     lines += [
         "WER and CER in per cent. S, D, I: substitutions, deletions and insertions of the minimum-error alignment; "
         "NIST WER is counted on the alignment with sclite's weights (substitution 4, deletion 3, insertion 3). "
-        f"Loops: 1 to {LONGEST} words that stand {LEAST} times in a row or more, and more often than in the reference; "
+        f"Loops: words that stand {LEAST} times in a row or more, and more often than in the reference; "
         "loop words: what they have beyond it, most of them insertions.",
         "",
         f"{platform.machine()}, {torch.get_num_threads()} threads; versions are in evaluation.json.",

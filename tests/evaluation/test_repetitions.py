@@ -17,7 +17,14 @@ TABLE = [
     # the shortest n-gram counts: six times a, and not three times a a
     ("a a a a a a", "a", [("a", 6, 5)]),
     ("a b c d a b c d a b c d", "a b c d", [("a b c d", 3, 8)]),
-    ("a b c d e a b c d e a b c d e", "a b c d e", []),
+    ("a b c d e a b c d e a b c d e", "a b c d e", [("a b c d e", 3, 10)]),
+    # whole sentences, which is what Whisper falls into
+    (
+        "so i can at least assure you of it " * 4,
+        "so i can at least assure you of it",
+        [("so i can at least assure you of it", 4, 27)],
+    ),
+    ("a b a c a b a c a b a c", "a b a c", [("a b a c", 3, 8)]),
     ("x x x y y y y", "x y", [("x", 3, 2), ("y", 4, 3)]),
     # a copy that is cut off is none
     ("go on go on go on go", "go on", [("go on", 3, 4)]),
