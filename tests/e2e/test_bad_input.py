@@ -171,7 +171,7 @@ def test_disk_full_while_saving(tmp_path, corpus):
 def test_command_line(command_line, command_here, tmp_path):
     assert error_line(command_line("frobnicate")).endswith(
         "there are search, plan, recipes, evaluate, transcribe, score, select, compare, report, publish, tune-decoder, "
-        "compress, bench, prepare"
+        "compress, export, bench, prepare"
     )
     assert "evaluate" in command_here("--help").stdout
     assert command_here().returncode == 2
