@@ -24,7 +24,9 @@ def run_search(config: RunConfig) -> None:
     from audio_lottery.commands.report import FILE
     from audio_lottery.lottery.run_folder import MODEL_FILE, RunFolder
     from audio_lottery.lottery.search import search
+    from audio_lottery.lottery.select import select
     from audio_lottery.report.page import read_group, write_page
+    from audio_lottery.report.selection import verdict
     from audio_lottery.report.tables import format_table
     from audio_lottery.report.write import write_report
     from audio_lottery.storage import is_sealed
@@ -48,6 +50,8 @@ def run_search(config: RunConfig) -> None:
         print(f"\ntable:  {run_dir / 'summary.csv'}\nplot:   {run_dir / 'curve.png'} and {run_dir / 'curve.svg'}")
         there = sorted(path.parent.name for path in run_dir.glob(f"round_*/{MODEL_FILE}"))
         print(f"models: {run_dir}/round_*" if len(there) == len(rows) else f"models: {', '.join(there)} in {run_dir}")
+        if rounds and config.evaluation.suites:
+            print(f"ticket: {verdict(select([run_dir], suite=config.evaluation.suites[0].name))}")
         print(f"report: {run_dir / FILE}")
     PartialState().destroy_process_group()
 

@@ -41,6 +41,13 @@ def format_selection(selection: Selection) -> str:
     return "\n".join(lines)
 
 
+def verdict(selection: Selection) -> str:
+    """The sparsest winning ticket in a line, or that none wins and how far the best is from it."""
+    if selection.extreme is not None:
+        return f"winning, {_named(selection.extreme)}"
+    return f"none wins; best is {_named(selection.best)}"
+
+
 def _wer(result: SetResult) -> str:
     return f"{percent(result.wer.mean)} {percent_interval(result.bounds)}"
 

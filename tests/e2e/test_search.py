@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -60,6 +61,7 @@ def finished(tiny_corpus, tmp_path_factory) -> Path:
     assert result.returncode == 0, result.stderr
     assert "curve.png" in result.stdout
     assert result.stdout.rstrip().endswith(f"report: {folder / 'run' / 'report.html'}")
+    assert re.search(r"^ticket: (winning, |none wins; best is )round [1-9]\d*, \d", result.stdout, re.MULTILINE)
     assert "round 0 of 2, 100.00 % of the weights, WER" in result.stderr
     assert result.stderr.count(" left") >= 2, "no time is left after the last round"
     return folder / "run"
