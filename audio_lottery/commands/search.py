@@ -24,8 +24,7 @@ def run_search(config: RunConfig) -> None:
     from audio_lottery.commands.report import FILE
     from audio_lottery.lottery.run_folder import MODEL_FILE, RunFolder
     from audio_lottery.lottery.search import search
-    from audio_lottery.lottery.select import select
-    from audio_lottery.report.page import read_group, write_page
+    from audio_lottery.report.page import RunGroup, read_group, write_page
     from audio_lottery.report.selection import verdict
     from audio_lottery.report.tables import format_table
     from audio_lottery.report.write import write_report
@@ -36,10 +35,14 @@ def run_search(config: RunConfig) -> None:
     # A run that is continued hands over its finished rounds one by one; only the last of them is news.
     before = sum(is_sealed(folder.round(number)) for number in range(rounds + 1))
 
+    group: RunGroup | None = None
+
     def report(rows: list[dict[str, Any]], path: Path) -> None:
+        nonlocal group
         write_report(rows, path)
         if len(rows) >= before:
-            write_page([read_group(path.name, [path])], path / FILE)
+            group = read_group(path.name, [path])
+            write_page([group], path / FILE)
             logger.info("%s", round_line(rows, rounds))
 
     rows = search(config, on_round=report)
@@ -50,8 +53,8 @@ def run_search(config: RunConfig) -> None:
         print(f"\ntable:  {run_dir / 'summary.csv'}\nplot:   {run_dir / 'curve.png'} and {run_dir / 'curve.svg'}")
         there = sorted(path.parent.name for path in run_dir.glob(f"round_*/{MODEL_FILE}"))
         print(f"models: {run_dir}/round_*" if len(there) == len(rows) else f"models: {', '.join(there)} in {run_dir}")
-        if rounds and config.evaluation.suites:
-            print(f"ticket: {verdict(select([run_dir], suite=config.evaluation.suites[0].name))}")
+        if group is not None:
+            print(f"ticket: {group.note if group.selection is None else verdict(group.selection)}")
         print(f"report: {run_dir / FILE}")
     PartialState().destroy_process_group()
 

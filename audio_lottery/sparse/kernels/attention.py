@@ -91,7 +91,7 @@ def outer(lanes, accumulate):
     return product
 
 
-_outer = outer(LANES, lambda builder, total, a, b: fma_lanes(builder, a, b, total))
+outer_product = outer(LANES, lambda builder, total, a, b: fma_lanes(builder, a, b, total))
 
 
 @njit(inline="always")
@@ -100,6 +100,19 @@ def peak(scratch, count, lanes, top):
     for j in range(count):
         top = maximum(top, load(scratch, j * BLOCK + lanes))
     return top
+
+
+@njit(inline="always")
+def weigh(scratch, count, top0, top1, sum0, sum1):
+    """Softmax weights in place of the scores of ``count`` keys; the sums of the two vectors with them added."""
+    for j in range(count):
+        weight0 = exp(subtract(load(scratch, j * BLOCK), top0))
+        weight1 = exp(subtract(load(scratch, j * BLOCK + WIDTH), top1))
+        sum0 = add(sum0, weight0)
+        sum1 = add(sum1, weight1)
+        store(scratch, j * BLOCK, weight0)
+        store(scratch, j * BLOCK + WIDTH, weight1)
+    return sum0, sum1
 
 
 @njit(inline="always")
@@ -154,7 +167,7 @@ def attend(qkv, query, key, value, tile_step, keys, size, out, target, scratch, 
                 continue
             shift = tile * tile_step
             for j in range(0, count, ROWS):
-                _outer(
+                outer_product(
                     qkv,
                     key + shift + j,
                     1,
@@ -174,17 +187,11 @@ def attend(qkv, query, key, value, tile_step, keys, size, out, target, scratch, 
             old1 = exp(subtract(top1, new1))
             sum0 = multiply(sum0, old0)
             sum1 = multiply(sum1, old1)
-            for j in range(count):
-                e0 = exp(subtract(load(scratch, j * BLOCK), new0))
-                e1 = exp(subtract(load(scratch, j * BLOCK + WIDTH), new1))
-                sum0 = add(sum0, e0)
-                sum1 = add(sum1, e1)
-                store(scratch, j * BLOCK, e0)
-                store(scratch, j * BLOCK + WIDTH, e1)
+            sum0, sum1 = weigh(scratch, count, new0, new1, sum0, sum1)
             if started:
                 rescale(scratch, size, old0, old1)
             for feature in range(0, size, ROWS):
-                _outer(
+                outer_product(
                     qkv,
                     value + shift + feature * FRAMES,
                     FRAMES,

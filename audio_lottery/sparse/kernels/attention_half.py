@@ -32,11 +32,11 @@ from audio_lottery.sparse.kernels.vector import (
 
 F = np.float32
 _LOG2_E = F(1.4426950408889634)
-_outer = outer(WHOLE, dot_lanes)
+outer_half = outer(WHOLE, dot_lanes)
 
 
 @intrinsic
-def _store_pair(typing, low, high, out, target):
+def store_pair(typing, low, high, out, target):
     """Two vectors as one of bfloat16 pairs."""
 
     def generate(context, builder, signature, values):
@@ -77,7 +77,7 @@ def _halve_values(joined, origin, features, out, target, vectors):
         for part in range(0, vectors * WIDTH, BLOCK):
             a = load(joined, read + part)
             b = load(joined, read + part + WIDTH)
-            _store_pair(even_lanes(a, b), odd_lanes(a, b), out, write + part // 2)
+            store_pair(even_lanes(a, b), odd_lanes(a, b), out, write + part // 2)
         read += FRAMES
         write += FRAMES // 2
 
@@ -94,6 +94,35 @@ def _exp_below(x, top):
     p = fma(p, r, splat(F(6.931210339915471e-1)))
     p = fma(p, r, splat(F(1.0)))
     return scale_by_power(p, n)
+
+
+def weigh_pairs(exponential):
+    """`attention.weigh`, the weights of two keys as pairs of bfloat16.
+
+    Args:
+        exponential: e^(x - top) of (x, top).
+    """
+
+    @njit(inline="always")
+    def weigh(scratch, count, top0, top1, sum0, sum1, weights):
+        for j in range(0, count, 2):
+            a0 = exponential(load(scratch, j * BLOCK), top0)
+            a1 = exponential(load(scratch, j * BLOCK + WIDTH), top1)
+            b0 = splat(F(0.0))
+            b1 = splat(F(0.0))
+            if j + 1 < count:
+                b0 = exponential(load(scratch, (j + 1) * BLOCK), top0)
+                b1 = exponential(load(scratch, (j + 1) * BLOCK + WIDTH), top1)
+            sum0 = add(sum0, add(a0, b0))
+            sum1 = add(sum1, add(a1, b1))
+            store_pair(a0, b0, weights, j // 2 * BLOCK)
+            store_pair(a1, b1, weights, j // 2 * BLOCK + WIDTH)
+        return sum0, sum1
+
+    return weigh
+
+
+_weigh = weigh_pairs(_exp_below)
 
 
 @njit(nogil=True, cache=True)
@@ -152,7 +181,7 @@ def attend_half(
                         query_scale + lanes, scratch, j * BLOCK,
                     )  # fmt: skip
                     continue
-                _outer(
+                outer_half(
                     pairs, key + shift + j, 1, FRAMES, pairs, query + lanes, FRAMES, size // 2, scratch, j * BLOCK,
                     BLOCK, False,
                 )  # fmt: skip
@@ -162,22 +191,11 @@ def attend_half(
             old1 = exp(subtract(top1, new1))
             sum0 = multiply(sum0, old0)
             sum1 = multiply(sum1, old1)
-            for j in range(0, count, 2):
-                a0 = _exp_below(load(scratch, j * BLOCK), new0)
-                a1 = _exp_below(load(scratch, j * BLOCK + WIDTH), new1)
-                b0 = splat(F(0.0))
-                b1 = splat(F(0.0))
-                if j + 1 < count:
-                    b0 = _exp_below(load(scratch, (j + 1) * BLOCK), new0)
-                    b1 = _exp_below(load(scratch, (j + 1) * BLOCK + WIDTH), new1)
-                sum0 = add(sum0, add(a0, b0))
-                sum1 = add(sum1, add(a1, b1))
-                _store_pair(a0, b0, weights, j // 2 * BLOCK)
-                _store_pair(a1, b1, weights, j // 2 * BLOCK + WIDTH)
+            sum0, sum1 = _weigh(scratch, count, new0, new1, sum0, sum1, weights)
             if started:
                 rescale(scratch, size, old0, old1)
             for feature in range(0, size, ROWS):
-                _outer(
+                outer_half(
                     pairs, value + shift + feature * FRAMES // 2, FRAMES // 2, 1, weights, 0, BLOCK, (count + 1) // 2,
                     scratch, SCRATCH + feature * BLOCK, BLOCK, started,
                 )  # fmt: skip

@@ -10,9 +10,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core.extending import intrinsic
 
-from audio_lottery.sparse.kernels.attention import BLOCK, ROWS, SCRATCH, finish, outer, peak, rescale
-from audio_lottery.sparse.kernels.attention_half import _store_pair as store_pair
-from audio_lottery.sparse.kernels.attention_half import halve_projections
+from audio_lottery.sparse.kernels.attention import BLOCK, ROWS, SCRATCH, finish, outer_product, peak, rescale, weigh
+from audio_lottery.sparse.kernels.attention_half import halve_projections, outer_half, weigh_pairs
 from audio_lottery.sparse.kernels.half import WHOLE, dot_lanes, row_pairs
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import (
@@ -85,10 +84,16 @@ def _distances(lanes, accumulate):
     return product
 
 
-_outer = outer(LANES, lambda builder, total, a, b: fma_lanes(builder, a, b, total))
-_outer_half = outer(WHOLE, dot_lanes)
 _near = _distances(LANES, lambda builder, total, a, b: fma_lanes(builder, a, b, total))
 _near_half = _distances(WHOLE, dot_lanes)
+
+
+@njit(inline="always")
+def _exp_of(x, top):
+    return exp(subtract(x, top))
+
+
+_weigh_pairs = weigh_pairs(_exp_of)
 
 
 @njit(nogil=True, cache=True)
@@ -153,7 +158,7 @@ def attend_near(
             near = place + pitch // 2 + (tile - other) * width + lanes
             for j in range(0, count, ROWS):
                 _near(table, near - j, pitch, joined, moved + lanes, FRAMES, size, scratch, j * BLOCK, BLOCK)
-                _outer(
+                outer_product(
                     joined, key + shift + j, 1, FRAMES, joined, query + lanes, FRAMES, size, scratch, j * BLOCK, BLOCK,
                     True,
                 )  # fmt: skip
@@ -163,17 +168,11 @@ def attend_near(
             old1 = exp(subtract(top1, new1))
             sum0 = multiply(sum0, old0)
             sum1 = multiply(sum1, old1)
-            for j in range(count):
-                e0 = exp(subtract(load(scratch, j * BLOCK), new0))
-                e1 = exp(subtract(load(scratch, j * BLOCK + WIDTH), new1))
-                sum0 = add(sum0, e0)
-                sum1 = add(sum1, e1)
-                store(scratch, j * BLOCK, e0)
-                store(scratch, j * BLOCK + WIDTH, e1)
+            sum0, sum1 = weigh(scratch, count, new0, new1, sum0, sum1)
             if started:
                 rescale(scratch, size, old0, old1)
             for feature in range(0, size, ROWS):
-                _outer(
+                outer_product(
                     joined, value + shift + feature * FRAMES, FRAMES, 1, scratch, 0, BLOCK, count, scratch,
                     SCRATCH + feature * BLOCK, BLOCK, started,
                 )  # fmt: skip
@@ -211,7 +210,7 @@ def attend_near_half(
             near = place + pitch // 2 + (tile - other) * width + lanes
             for j in range(0, count, ROWS):
                 _near_half(table, near - j, pitch, pairs, moved + lanes, FRAMES, size // 2, scratch, j * BLOCK, BLOCK)
-                _outer_half(
+                outer_half(
                     pairs, key + shift + j, 1, FRAMES, pairs, query + lanes, FRAMES, size // 2, scratch, j * BLOCK,
                     BLOCK, True,
                 )  # fmt: skip
@@ -221,22 +220,11 @@ def attend_near_half(
             old1 = exp(subtract(top1, new1))
             sum0 = multiply(sum0, old0)
             sum1 = multiply(sum1, old1)
-            for j in range(0, count, 2):
-                a0 = exp(subtract(load(scratch, j * BLOCK), new0))
-                a1 = exp(subtract(load(scratch, j * BLOCK + WIDTH), new1))
-                b0 = splat(F(0.0))
-                b1 = splat(F(0.0))
-                if j + 1 < count:
-                    b0 = exp(subtract(load(scratch, (j + 1) * BLOCK), new0))
-                    b1 = exp(subtract(load(scratch, (j + 1) * BLOCK + WIDTH), new1))
-                sum0 = add(sum0, add(a0, b0))
-                sum1 = add(sum1, add(a1, b1))
-                store_pair(a0, b0, weights, j // 2 * BLOCK)
-                store_pair(a1, b1, weights, j // 2 * BLOCK + WIDTH)
+            sum0, sum1 = _weigh_pairs(scratch, count, new0, new1, sum0, sum1, weights)
             if started:
                 rescale(scratch, size, old0, old1)
             for feature in range(0, size, ROWS):
-                _outer_half(
+                outer_half(
                     pairs, value + shift + feature * FRAMES // 2, FRAMES // 2, 1, weights, 0, BLOCK, (count + 1) // 2,
                     scratch, SCRATCH + feature * BLOCK, BLOCK, started,
                 )  # fmt: skip

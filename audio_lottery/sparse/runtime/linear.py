@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.elementwise import activate
 from audio_lottery.sparse.kernels.packing import pack, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
@@ -19,7 +18,7 @@ from audio_lottery.sparse.runtime.modules import (
     activation_code,
     bias_of,
     changed,
-    input_array,
+    features_array,
     to_numpy,
 )
 from audio_lottery.sparse.runtime.threads import each, part, tile_widths, whole, workspace
@@ -84,11 +83,9 @@ class SparseLinear(Packable):
             […, out].
 
         Raises:
-            ModelError: another number of features, or type; see `modules.input_array`.
+            ModelError: another number of features, or type; see `modules.features_array`.
         """
-        if x.shape[-1] != self.in_features:
-            raise ModelError(f"a linear layer of {self.in_features} inputs got {tuple(x.shape)}")
-        source = input_array(x, "a sparse linear layer")
+        source = features_array(x, self.in_features, "a sparse linear layer")
         out = torch.empty(*x.shape[:-1], self.out_features)
         if out.numel():
             self._run(source, out.numpy().reshape(-1), source.size // self.in_features)

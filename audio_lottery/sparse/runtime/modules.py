@@ -157,6 +157,17 @@ def refuse_inner_states(options: Mapping[str, object]) -> None:
         raise ModelError("an accelerated model keeps no attentions or hidden states: ask the original model")
 
 
+def features_array(x: Tensor, features: int, where: str) -> np.ndarray:
+    """`input_array` of a linear layer's input, […, features].
+
+    Raises:
+        ModelError: another number of features; see `input_array`.
+    """
+    if x.shape[-1] != features:
+        raise ModelError(f"a linear layer of {features} inputs got {tuple(x.shape)}")
+    return input_array(x, where)
+
+
 def to_numpy(weight: Tensor) -> np.ndarray:
     """A parameter as float32 numbers."""
     return weight.detach().float().cpu().numpy()

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.vector import HAS_HALF, WIDTH
 from audio_lottery.sparse.kernels.words import WORD_ROWS
-from audio_lottery.sparse.runtime.modules import Packable, bias_of, changed, input_array, to_numpy
+from audio_lottery.sparse.runtime.modules import Packable, bias_of, changed, features_array, to_numpy
 from audio_lottery.sparse.runtime.threads import each
 
 # Outputs from which on a layer counts as one over words.
@@ -73,11 +72,9 @@ class WordLinear(Packable):
             […, words].
 
         Raises:
-            ModelError: another number of features, or type; see `modules.input_array`.
+            ModelError: another number of features, or type; see `modules.features_array`.
         """
-        if x.shape[-1] != self.in_features:
-            raise ModelError(f"a linear layer of {self.in_features} inputs got {tuple(x.shape)}")
-        source = input_array(x, "a wide linear layer")
+        source = features_array(x, self.in_features, "a wide linear layer")
         out = torch.empty(*x.shape[:-1], self.out_features)
         result, frames = out.numpy().reshape(-1), source.size // self.in_features
         stored = self.stored if self.held == torch.float32 else self.stored.view(torch.int16)
