@@ -8,7 +8,7 @@ from torch import Tensor
 # float32: the largest difference of a logit. Lower precisions round; what is asked is that they compute the same model:
 # the error's root mean square as a share of the logits' spread. An unrelated output has about 1.4.
 FLOAT32_LIMIT = 1e-4
-_SHARES = {"bfloat16": 0.15, "int8": 0.5}
+SHARES = {"bfloat16": 0.15, "int8": 0.5}
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,15 @@ class Agreement:
         share: root mean square of the differences / standard deviation of the reference.
         same_labels: share of frames whose most probable character is the same.
         verdict: empty where the precision's limit is kept, otherwise what is wrong.
+        coarse: what is wrong is rounding: finite logits of the right shape, further from float32 than a lower
+            precision may be.
     """
 
     largest: float | None
     share: float
     same_labels: float
     verdict: str
+    coarse: bool = False
 
     @property
     def right(self) -> bool:
@@ -51,13 +54,14 @@ def compare(found: Tensor, reference: Tensor, precision: str) -> Agreement:
     spread = float(reference.double().std())
     share = float(difference.square().mean().sqrt()) / spread if spread > 0 else float("inf") if largest else 0.0
     same = float((found.argmax(-1) == reference.argmax(-1)).double().mean())
-    verdict = ""
+    verdict, coarse = "", False
     if precision == "float32":
         if largest > FLOAT32_LIMIT:
             verdict = f"a logit differs by {largest:.2e}, more than {FLOAT32_LIMIT:g}"
-    elif share > _SHARES[precision]:
-        verdict = f"its error is {share:.0%} of the logits' spread, more than {_SHARES[precision]:.0%}"
-    return Agreement(largest, share, same, verdict)
+    elif share > SHARES[precision]:
+        verdict = f"its error is {share:.0%} of the logits' spread, more than {SHARES[precision]:.0%}"
+        coarse = True
+    return Agreement(largest, share, same, verdict, coarse)
 
 
 def _wrong(verdict: str) -> Agreement:

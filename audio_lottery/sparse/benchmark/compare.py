@@ -208,12 +208,19 @@ def _time(
     settings: BenchmarkSettings,
     notes: list[str],
 ) -> list[tuple[_Contestant, Agreement, Timing]]:
-    """Time the contestants whose outputs are right; the others are noted with what is wrong."""
+    """Time the contestants whose outputs are right; the others are noted with what is wrong.
+
+    A rival whose lower precision rounds too coarsely is timed all the same, and noted: being less exact does not make
+    it less of a rival, and leaving it out would flatter ours.
+    """
     right, agree = [], subject.agree or compare
     for contestant in contestants:
         with _left_out_if_it_fails(contestant.name, notes), torch.inference_mode():
             agreement = agree(contestant.call(tensor), contestant.references[seconds], contestant.precision)
-            if agreement.right:
+            coarse_rival = agreement.coarse and contestant.runtime != own.NAME
+            if coarse_rival:
+                notes.append(f"TOO COARSE, timed all the same: {contestant.name} at {seconds:g} s: {agreement.verdict}")
+            if agreement.right or coarse_rival:
                 right.append((contestant, agreement))
             else:
                 notes.append(f"WRONG, not timed: {contestant.name} at {seconds:g} s: {agreement.verdict}")

@@ -16,7 +16,7 @@ from audio_lottery.sparse.benchmark import (
     compare_sparsities,
     own,
 )
-from audio_lottery.sparse.benchmark.agreement import compare
+from audio_lottery.sparse.benchmark.agreement import SHARES, compare
 from audio_lottery.sparse.benchmark.contestants import RUNTIMES, Runtime, plain
 from audio_lottery.sparse.benchmark.settings import runtime_names
 from audio_lottery.sparse.benchmark.subject import wav2vec2_base
@@ -133,6 +133,18 @@ def test_a_wrong_contestant_is_reported_and_has_no_row(subject: Subject, monkeyp
     outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=("torch", own.NAME), **QUICK))
     assert {row["runtime"] for row in outcome.rows} == {"torch"}
     assert any(note.startswith("WRONG, not timed: audio_lottery float32") and words in note for note in outcome.notes)
+
+
+def test_too_coarse_an_int8_is_timed_where_it_is_a_rival_s(subject: Subject, monkeypatch) -> None:
+    monkeypatch.setitem(SHARES, "int8", 1e-9)
+    monkeypatch.setattr(own, "PRECISIONS", ("int8",))
+    monkeypatch.setattr(own, "accelerated", broken(lambda logits: logits + 0.01))
+    outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=("torch", own.NAME), **QUICK))
+    timed = {(row["runtime"], row["precision"]) for row in outcome.rows}
+    assert timed == {("torch", "float32"), ("torch", "bfloat16"), ("torch", "int8")}
+    notes = " ".join(outcome.notes)
+    assert "TOO COARSE, timed all the same: torch int8" in notes
+    assert "WRONG, not timed: audio_lottery int8" in notes
 
 
 def test_a_failing_contestant_is_named_and_the_others_go_on(subject: Subject, stand_in, monkeypatch) -> None:
