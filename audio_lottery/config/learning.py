@@ -203,6 +203,8 @@ class PruningConfig:
         end: gmp: share of the steps by which the density is reached.
         stages: parp_p: densities between dense and the target, in equal steps.
         dense_steps: optimiser steps of round 0, where it trains for fewer or more than the other rounds.
+        equal_budget: round k of mpi, gmp, parp and parp_p trains as long as rounds 0 to k together, which is what
+            round k of imp costs; less round 0 where that teaches it.
         start: mask file that round 0 starts from, instead of dense.
         ticket: run folder whose masks are used, round by round, instead of making masks.
         control: none, or, with ticket: random_layers (random masks with the ticket's layer densities), random_uniform
@@ -228,6 +230,7 @@ class PruningConfig:
     end: float = 0.5
     stages: int = 3
     dense_steps: int | None = None
+    equal_budget: bool = False
     start: str | None = None
     ticket: str | None = None
     control: Literal["none", "random_layers", "random_uniform", "shuffled", "dense"] = "none"

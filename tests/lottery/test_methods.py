@@ -63,6 +63,7 @@ METHODS: dict[str, PruningConfig] = {
     "omp": PruningConfig(method="omp", targets=HALVES),
     "mpi": PruningConfig(method="mpi", targets=HALVES),
     "gmp": PruningConfig(method="gmp", targets=HALVES, every=2),
+    "gmp, equal budget": PruningConfig(method="gmp", targets=HALVES, every=2, equal_budget=True),
     "parp": PruningConfig(method="parp", targets=HALVES, every=3),
     "parp_p": PruningConfig(method="parp_p", targets=HALVES, every=3),
     "dense of equal budget": PruningConfig(control="dense"),
@@ -242,8 +243,9 @@ def test_movement_needs_weights_that_train(tiny_corpus, tmp_path):
     assert mask(tmp_path / "other", 1).density() == pytest.approx(0.8, abs=1e-3)
 
 
-def test_dense_control_trains_as_long_as_the_search(runs):
-    reports = [read_json(runs("dense of equal budget") / f"round_0{k}" / "metrics.json")["training"] for k in range(3)]
+@pytest.mark.parametrize("name", ["dense of equal budget", "gmp, equal budget"])
+def test_equal_budgets_are_those_of_a_search_by_rounds(runs, name):
+    reports = [read_json(runs(name) / f"round_0{k}" / "metrics.json")["training"] for k in range(3)]
     assert [report["steps"] for report in reports] == [8, 16, 24]
 
 
@@ -308,6 +310,9 @@ def check(config: RunConfig) -> None:
         (PruningConfig(targets=(0.5,)), "targets names 1"),
         (PruningConfig(ticket="x", method="omp"), "must be imp"),
         (PruningConfig(begin=0.6), "begin < end"),
+        (PruningConfig(equal_budget=True), "equal_budget: the rounds of imp cost what the rounds before them cost"),
+        (PruningConfig(method="gmp", equal_budget=True, dense_steps=4), "equal_budget: every round is a multiple"),
+        (PruningConfig(control="dense", equal_budget=True), "control dense every round has that budget"),
     ],
 )
 def test_settings_that_do_not_go_together(tiny_corpus, tmp_path, pruning, message):
