@@ -1,7 +1,7 @@
 """Pictures of a comparison: one panel per suite with a curve per arm, and how much the tickets' masks share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from audio_lottery.errors import MaskError
-from audio_lottery.grid.table import stands_at
+from audio_lottery.grid.table import common_budgets, stands_at
 from audio_lottery.lottery.run_folder import MASK_FILE
 from audio_lottery.pruning import Mask
 from audio_lottery.report.page import RunGroup
@@ -20,6 +21,7 @@ from audio_lottery.report.page.charts import all_suites
 from audio_lottery.report.page.numbers import rate
 from audio_lottery.report.plots import GREY, Curve, dense_handle, draw_axes, draw_curve, label_ends
 from audio_lottery.report.style import COLOURS, MARKERS, project_style, save_figures
+from audio_lottery.report.tables import plain_number
 
 # Mark of a ticket → how it is drawn around its point.
 _RINGS = {"winning": ("o", 11), "best": ("*", 15), "extreme": ("D", 12)}
@@ -70,7 +72,8 @@ def _panel(axes: Axes, groups: Sequence[RunGroup], suite: str) -> list[Curve]:
             [100 * bound[1] for bound in bounds if bound] if banded else [],
         )
         colour = COLOURS[index % len(COLOURS)]
-        draw_curve(axes, curve, colour, MARKERS[index % len(MARKERS)])
+        # colours and markers come together again after 49 curves, not after 7
+        draw_curve(axes, curve, colour, MARKERS[(index + index // len(COLOURS)) % len(MARKERS)])
         for number, place in zip(known, places, strict=True):
             for mark in group.marks(number):
                 if mark in _RINGS:
@@ -79,7 +82,21 @@ def _panel(axes: Axes, groups: Sequence[RunGroup], suite: str) -> list[Curve]:
                     axes.plot(place, y, shape, ms=size, mfc="none", mec=colour, mew=1.1, zorder=4, clip_on=False)
         curves.append(curve)
     draw_axes(axes, curves, f"WER on {suite} (%)")
+    _show_budgets(axes, common_budgets(groups))
     return curves
+
+
+def _show_budgets(axes: Axes, budgets: Mapping[float, int]) -> None:
+    """Below the densities the steps that all arms have spent by then, where they are as many."""
+    if not budgets:
+        return
+
+    def label(value: float, _: int | None) -> str:
+        steps = budgets.get(round(value, 1))
+        return plain_number(value) if steps is None else f"{plain_number(value)}\n{steps:,}"
+
+    axes.xaxis.set_major_formatter(FuncFormatter(label))
+    axes.set_xlabel("remaining weights (% of prunable, log scale); optimiser steps from θ on", loc="left")
 
 
 def _legend(figure: Figure, groups: Sequence[RunGroup]) -> None:

@@ -12,7 +12,7 @@ from audio_lottery.evaluation.compare import Aggregate
 from audio_lottery.lottery.select import SetResult, measure, suite_counts
 from audio_lottery.report.columns import percent, percent_interval
 from audio_lottery.report.page import ExtraTable, RunGroup
-from audio_lottery.report.page.numbers import remaining
+from audio_lottery.report.page.numbers import remaining, spent
 from audio_lottery.storage import write_bytes, write_json
 
 # Two rounds are at the same density where their remaining weights, in points, differ by less.
@@ -96,6 +96,23 @@ def stands_at(group: RunGroup, number: int, first: RunGroup) -> float:
     """
     stays = number > 0 and abs(remaining(group, number) - remaining(group, 0)) < _SAME_DENSITY
     return remaining(first if stays and number in first.numbers else group, number)
+
+
+def common_budgets(groups: Sequence[RunGroup]) -> dict[float, int]:
+    """Density in per cent, to one digit → the optimiser steps that every arm has spent up to it, from θ on.
+
+    Empty where arms have spent different numbers, or one of them did not count.
+    """
+    found: dict[float, set[int]] = {}
+    for group in groups:
+        for number in group.numbers:
+            cost = spent(group, number)
+            if cost is None:
+                return {}
+            found.setdefault(round(stands_at(group, number, groups[0]), 1), set()).add(round(cost["steps"]))
+    return (
+        {} if any(len(steps) > 1 for steps in found.values()) else {place: min(steps) for place, steps in found.items()}
+    )
 
 
 def _seeds(group: RunGroup) -> list[int]:

@@ -63,6 +63,9 @@ METHODS: dict[str, PruningConfig] = {
     "omp": PruningConfig(method="omp", targets=HALVES),
     "mpi": PruningConfig(method="mpi", targets=HALVES),
     "gmp": PruningConfig(method="gmp", targets=HALVES, every=2),
+    "acdc": PruningConfig(method="acdc", targets=HALVES, every=2, begin=0.2, end=0.7),
+    "acdc, blocks 1x4": PruningConfig(method="acdc", pattern="block:1x4", targets=HALVES, every=1, end=0.4),
+    "gmp, equal budget": PruningConfig(method="gmp", targets=HALVES, every=2, equal_budget=True),
     "parp": PruningConfig(method="parp", targets=HALVES, every=3),
     "parp_p": PruningConfig(method="parp_p", targets=HALVES, every=3),
     "dense of equal budget": PruningConfig(control="dense"),
@@ -80,6 +83,7 @@ RESUMED = [
     "omp",
     "mpi",
     "gmp",
+    "acdc",
     "parp",
     "parp_p",
     "dense of equal budget",
@@ -187,6 +191,29 @@ def test_interrupted_and_continued_is_as_uninterrupted(runs, name, tiny_corpus, 
             assert (tmp_path / "run" / path).read_bytes() == (reference / path).read_bytes(), path
 
 
+def test_acdc_goes_on_exactly_in_the_middle_of_every_phase(runs, tiny_corpus, tmp_path, monkeypatch):
+    """Killed after every step: in the dense start, in phases of either kind, and where they meet."""
+    reference, kills = runs("acdc"), 0
+    base = settings(tiny_corpus, tmp_path / "run", METHODS["acdc"], search=SearchConfig(rounds=1))
+    config = replace(base, training=replace(base.training, save_every=1))
+    save = loop.save_checkpoint
+
+    def save_then_stop(folder, training, *others):
+        save(folder, training, *others)
+        if training.stage.name == "round_01":
+            raise Interrupted
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_then_stop)
+    while kills < 8:
+        with pytest.raises(Interrupted):
+            search(config)
+        kills += 1
+    search(config)
+    for file in ("mask.safetensors", "model.safetensors"):
+        path = Path("round_01") / file
+        assert (tmp_path / "run" / path).read_bytes() == (reference / path).read_bytes(), path
+
+
 def test_survivors_start_where_the_rewinding_says(runs, tiny_corpus, tmp_path, monkeypatch):
     """With a learning rate of almost nothing a round ends where it started."""
     trained = runs("imp")
@@ -242,8 +269,9 @@ def test_movement_needs_weights_that_train(tiny_corpus, tmp_path):
     assert mask(tmp_path / "other", 1).density() == pytest.approx(0.8, abs=1e-3)
 
 
-def test_dense_control_trains_as_long_as_the_search(runs):
-    reports = [read_json(runs("dense of equal budget") / f"round_0{k}" / "metrics.json")["training"] for k in range(3)]
+@pytest.mark.parametrize("name", ["dense of equal budget", "gmp, equal budget"])
+def test_equal_budgets_are_those_of_a_search_by_rounds(runs, name):
+    reports = [read_json(runs(name) / f"round_0{k}" / "metrics.json")["training"] for k in range(3)]
     assert [report["steps"] for report in reports] == [8, 16, 24]
 
 
@@ -308,6 +336,9 @@ def check(config: RunConfig) -> None:
         (PruningConfig(targets=(0.5,)), "targets names 1"),
         (PruningConfig(ticket="x", method="omp"), "must be imp"),
         (PruningConfig(begin=0.6), "begin < end"),
+        (PruningConfig(equal_budget=True), "equal_budget: the rounds of imp cost what the rounds before them cost"),
+        (PruningConfig(method="gmp", equal_budget=True, dense_steps=4), "equal_budget: every round is a multiple"),
+        (PruningConfig(control="dense", equal_budget=True), "control dense every round has that budget"),
     ],
 )
 def test_settings_that_do_not_go_together(tiny_corpus, tmp_path, pruning, message):

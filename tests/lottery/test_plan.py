@@ -25,6 +25,7 @@ from tests.lottery.test_methods import HALVES, settings
         (PruningConfig(method="omp", targets=HALVES), "cnn_lstm", "best"),
         (PruningConfig(control="dense"), None, "all"),
         (PruningConfig(method="gmp", targets=HALVES, every=2, dense_steps=5), None, "all"),
+        (PruningConfig(method="gmp", targets=HALVES, every=2, equal_budget=True), None, "masks"),
     ],
 )
 def test_densities_counts_and_steps_are_those_of_the_search(tiny_corpus, tmp_path, pruning, family, keep):

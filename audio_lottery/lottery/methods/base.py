@@ -69,6 +69,15 @@ class Method:
                 f"move: use {', '.join(name for name, kind in SCORES.items() if kind.needs == 'weights')}",
             ),
             (
+                not settings.equal_budget or cls.starts_at_theta,
+                f"pruning.equal_budget: the rounds of {settings.method} cost what the rounds before them cost; it is "
+                "for methods whose rounds start at θ: mpi, gmp, acdc, parp and parp_p",
+            ),
+            (
+                not settings.equal_budget or settings.dense_steps is None,
+                "pruning.equal_budget: every round is a multiple of round 0, so no pruning.dense_steps",
+            ),
+            (
                 score.needs != "movement" or cls.trains_before_pruning or cls.prunes_in_training,
                 f"pruning.score {settings.score} is gathered while the round before trains, and pruning.method "
                 f"{settings.method} starts every round from θ; use imp or omp, or score magnitude",
@@ -165,6 +174,8 @@ class Method:
         """How round ``number`` is trained."""
         if number == 0 and self.settings.dense_steps is not None:
             training = replace(training, max_steps=self.settings.dense_steps, epochs=None)
+        if number > 0 and self.settings.equal_budget:
+            training = prolonged(training, number if self.teacher == "dense" else number + 1)
         return self.rewind.training(number, training)
 
     def check_steps(self, steps: int) -> None:
@@ -247,3 +258,13 @@ class Method:
         if needs == "movement":
             return ScoreInputs(movement=load_file(self.source(number) / MOVEMENT_FILE))
         return gather(backbone, list(among), needs)
+
+
+def prolonged(training: TrainingConfig, times: int) -> TrainingConfig:
+    """The same training, ``times`` as long."""
+    steps, epochs = training.max_steps, training.epochs
+    return replace(
+        training,
+        max_steps=None if steps is None else steps * times,
+        epochs=None if epochs is None else epochs * times,
+    )

@@ -1,10 +1,10 @@
 """The dense control: round k trains as long as rounds 0 to k of a search together, and prunes nothing."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from audio_lottery.config import PruningConfig, TrainingConfig
-from audio_lottery.lottery.methods.base import InputsSource, Method
+from audio_lottery.lottery.methods.base import InputsSource, Method, prolonged
 from audio_lottery.pruning import Mask
 
 
@@ -24,6 +24,10 @@ class Dense(Method):
                 settings.dense_steps is None,
                 "pruning.dense_steps: with pruning.control dense every round is a multiple of round 0",
             ),
+            (
+                not settings.equal_budget,
+                "pruning.equal_budget: with pruning.control dense every round has that budget",
+            ),
         ]
         return [message for holds, message in checks if not holds]
 
@@ -41,12 +45,7 @@ class Dense(Method):
 
     def training(self, number: int, training: TrainingConfig) -> TrainingConfig:
         """As long as rounds 0 to ``number`` together."""
-        steps, epochs = training.max_steps, training.epochs
-        return replace(
-            training,
-            max_steps=None if steps is None else steps * (number + 1),
-            epochs=None if epochs is None else epochs * (number + 1),
-        )
+        return prolonged(training, number + 1)
 
     def rehearse(self, rounds: int) -> None:
         """Nothing is pruned."""
