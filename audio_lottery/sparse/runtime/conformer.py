@@ -332,7 +332,7 @@ class ConformerEncoder(Accelerated):
         shared = layer.inner.operand(middle, 0, size, vectors, "shared pairs")
         for piece, matrix in layer.outer:
             rows = piece.stop - piece.start
-            layer.inner.multiply(shared, inner, 0, rows=(piece.start, piece.stop), vectors=vectors)
-            activate(self.activation, inner, 0, rows, FRAMES, vectors)
+            ours = piece.start, piece.stop
+            layer.inner.multiply(shared, inner, 0, rows=ours, vectors=vectors, activation=self.activation)
             operand = matrix.operand(inner, 0, rows, vectors)
             matrix.multiply(operand, states, place, start=states, origin=place, vectors=vectors)

@@ -197,18 +197,21 @@ class SparseConv1d(Packable):
             direct: whether rows of ``out`` may be written up to a whole number of two vectors, which saves a copy.
         """
         vectors = whole(count, 2 * WIDTH) // WIDTH
-        rows = self._rows
-        tile, result = scratch[: -rows * FRAMES], scratch[-rows * FRAMES :]
+        tile, result = scratch[: -self._rows * FRAMES], scratch[-self._rows * FRAMES :]
+        rows = self.out_channels if direct else self._rows
+        # a norm over the channels comes between the product and its activation
+        activation = 0 if self.norm else self.activation
         fill(vectors * WIDTH + self.count - FRAMES, tile)
         operand = self.matrix.operand(tile, 0, self.in_channels * self.stride, vectors)
         for row in range(0, self.out_channels, rows):
             last = min(row + rows, self.out_channels)
             place = target + row * pitch
             into, begin, step = (out, place, pitch) if direct else (result, 0, FRAMES)
-            self.matrix.multiply(operand, into, begin, step, rows=(row, last), vectors=vectors)
+            ours = row, last
+            self.matrix.multiply(operand, into, begin, step, rows=ours, vectors=vectors, activation=activation)
             if self.norm is not None:
                 layer_norm(into, begin, into, begin, rows, step, *self.norm, vectors)
-            activate(self.activation, into, begin, last - row, step, vectors)
+                activate(self.activation, into, begin, rows, step, vectors)
             if not direct:
                 copy_rows(result, 0, last - row, count, out, place, pitch)
 

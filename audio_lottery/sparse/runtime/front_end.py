@@ -189,6 +189,7 @@ class _Source:
     def prepare(self, signal: np.ndarray, frames: int) -> Fill:
         """The function that fills the tile of the second layer from its frame ``begin`` on."""
         matrices = self._fold(signal, frames) if self.folds else self.matrices
+        activation = 0 if self.norm else self.activation
 
         def fill(begin: int, needed: int, tile: np.ndarray) -> None:
             vectors = -(-needed // WIDTH)
@@ -199,11 +200,15 @@ class _Source:
                 for first in range(0, vectors, VECTORS):
                     now = min(VECTORS, vectors - first)
                     target = phase * self.row + first * WIDTH
-                    matrix.multiply(samples[first * WIDTH :], tile, target, self.phases * self.row, vectors=now)
+                    matrix.multiply(
+                        samples[first * WIDTH :], tile, target, self.phases * self.row, vectors=now,
+                        activation=activation,
+                    )  # fmt: skip
                 if self.norm is not None:
                     place, stride = phase * self.row, self.phases * self.row
                     layer_norm(tile, place, tile, place, self.channels, stride, *self.norm, vectors)
-            activate(self.activation, tile, 0, self.channels * self.phases, self.row, vectors)
+            if self.norm is not None:
+                activate(self.activation, tile, 0, self.channels * self.phases, self.row, vectors)
 
         return fill
 

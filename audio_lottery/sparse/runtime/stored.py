@@ -1,14 +1,15 @@
 """A packed weight matrix, and where it finds its input in a tile."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from audio_lottery.sparse.kernels.half import block_rows_half, csr_rows_half, frame_pairs, row_pairs
+from audio_lottery.sparse.kernels.int8 import row_bytes
 from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, VECTORS, block_rows, csr_rows
 from audio_lottery.sparse.kernels.vector import WIDTH
-from audio_lottery.sparse.runtime.threads import whole, workspace
+from audio_lottery.sparse.runtime.threads import record, whole, workspace
 
 FUNCTIONS = {
     "csr": csr_rows,
@@ -33,6 +34,7 @@ class Places:
     stride: int
 
     @staticmethod
+    @lru_cache(maxsize=64)
     def plain(columns: int) -> "Places":
         """Those of a linear layer: column c is row c."""
         return Places(np.arange(columns), np.zeros(columns, np.int64), FRAMES)
@@ -47,10 +49,21 @@ class Places:
         """Elements from one row of frame pairs to the next."""
         return whole(FRAMES // 2 + self.reach, WIDTH)
 
+    @cached_property
+    def _offsets(self) -> dict[str, np.ndarray]:
+        return {}
+
     def offsets(self, kernel: str) -> np.ndarray:
-        """Where in a kernel's operand the row of each column begins, where columns are not pairs."""
-        stride = self.half_stride if kernel == "csr_bf16" else self.stride
-        return self.rows * stride + self.shifts
+        """Where in a kernel's operand the row of each column, or pair of columns, begins; int32."""
+        if kernel not in self._offsets:
+            if kernel == "block16x2_bf16":
+                found = np.arange(self.rows.size // 2) * self.stride
+            elif kernel.endswith("int8"):
+                found = self.rows * row_bytes(self.reach) + self.shifts
+            else:
+                found = self.rows * (self.half_stride if kernel == "csr_bf16" else self.stride) + self.shifts
+            self._offsets[kernel] = found.astype(np.int32)
+        return self._offsets[kernel]
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class SparseMatrix:
         rows: output rows.
         kept: weights that are not zero.
         values: [kept], or [blocks · 16] float32; [blocks · 16] int32 pairs of bfloat16 for "block16x2_bf16".
-        offsets: int32, where in the operand the row of a weight or block begins.
+        columns: see `column_numbers`; of each weight or block, for "block16x2_bf16" of its pair of columns.
         pointers: int64, where the weights of each row (or 16 rows) begin.
         bias: [rows] float32.
         places: how the tile is laid out.
@@ -73,15 +86,20 @@ class SparseMatrix:
     rows: int
     kept: int
     values: np.ndarray
-    offsets: np.ndarray
+    columns: np.ndarray
     pointers: np.ndarray
     bias: np.ndarray
     places: Places
 
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Where in the operand the row of each column begins; matrices of the same `Places` share it."""
+        return self.places.offsets(self.kernel)
+
     @property
     def bytes(self) -> int:
         """Memory that the arrays take."""
-        return sum(array.nbytes for array in (self.values, self.offsets, self.pointers, self.bias))
+        return sum(array.nbytes for array in (self.values, self.columns, self.pointers, self.bias))
 
     def dense(self) -> np.ndarray:
         """[rows, columns] with its zeros, as it was given; weights of "block16x2_bf16" stay rounded."""
@@ -90,19 +108,12 @@ class SparseMatrix:
         if self.kernel == "block16x2_bf16":
             pairs = self.values.view(np.uint32).reshape(-1, BLOCK_ROWS)
             numbers = np.stack([pairs << 16, pairs & 0xFFFF0000], 2).view(np.float32)
-            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1, 2)[row, :, self.offsets // self.places.stride] = (
-                numbers
-            )
-            return dense
-        offsets = self.places.offsets(self.kernel)
-        order = np.argsort(offsets)
-        column = order[np.searchsorted(offsets[order], self.offsets)]
-        if self.kernel == "block16x1":
-            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1)[row, :, column] = self.values.reshape(
-                -1, BLOCK_ROWS
-            )
+            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1, 2)[row, :, self.columns] = numbers
+        elif self.kernel == "block16x1":
+            values = self.values.reshape(-1, BLOCK_ROWS)
+            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1)[row, :, self.columns] = values
         else:
-            dense[row, column] = self.values
+            dense[row, self.columns] = self.values
         return dense
 
     def operand(self, tile: np.ndarray, base: int, features: int, vectors: int, name: str = "pairs") -> np.ndarray:
@@ -128,6 +139,16 @@ class SparseMatrix:
             return pairs
         return tile[base:]
 
+    def _count(self, first: int, last: int, vectors: int) -> None:
+        """Tell whoever counts what a product multiplies and reads."""
+        counter = record()
+        if counter is None or not self.kept:
+            return
+        step = self.rows // (self.pointers.size - 1)
+        share = (self.pointers[last // step] - self.pointers[first // step]) / self.pointers[-1]
+        size = round(share * (self.values.nbytes + self.columns.nbytes))
+        counter.add(round(self.kept * share) * vectors * WIDTH, (id(self), first, last), size)
+
     def multiply(
         self,
         operand: np.ndarray,
@@ -139,6 +160,7 @@ class SparseMatrix:
         start: np.ndarray | None = None,
         origin: int = -1,
         vectors: int = VECTORS,
+        activation: int = 0,
     ) -> None:
         """out = W·x + bias (+ start), all flat arrays; see `kernels.rows.csr_rows`.
 
@@ -151,10 +173,13 @@ class SparseMatrix:
             start: added to the product, same stride, from ``origin`` on.
             origin: see above.
             vectors: vectors of frames.
+            activation: of the sums, see `kernels.elementwise.activate`.
         """
         first, last = rows or (0, self.rows)
+        self._count(first, last, vectors)
         FUNCTIONS[self.kernel](
             self.values,
+            self.columns,
             self.offsets,
             self.pointers,
             first,
@@ -168,4 +193,10 @@ class SparseMatrix:
             origin,
             stride,
             vectors,
+            activation,
         )
+
+
+def column_numbers(columns: np.ndarray, count: int) -> np.ndarray:
+    """Numbers of columns as the kernels read them: two bytes each, four where there are too many columns for two."""
+    return columns.astype(np.uint16 if count <= 1 << 16 else np.uint32)

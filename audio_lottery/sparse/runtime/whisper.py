@@ -30,7 +30,6 @@ class WindowEncoder(Encoder):
 
     def __init__(self, module: Any, precision: str = "float32") -> None:
         super().__init__(_Likeness(module), precision)
-        self.before = True
         self.config = module.config
         convolutions = module.conv1, module.conv2
         self.front = [SparseConv1d(one, precision, activation="gelu") for one in convolutions]
@@ -81,7 +80,8 @@ class WindowEncoder(Encoder):
         batch, size, positions = heard.shape
         out = torch.empty(batch, positions, size)
         for item in range(batch):
-            self._encode(heard[item].t(), positions, out[item].numpy().reshape(-1))
+            signal = self._with_positions(heard[item].t(), positions).numpy().reshape(-1)
+            self.layers.run(signal, positions, positions, out[item].numpy().reshape(-1))
         return BaseModelOutput(last_hidden_state=out)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "WindowEncoder":
@@ -92,6 +92,9 @@ class WindowEncoder(Encoder):
 
     def _freeze_parameters(self) -> None:
         """transformers' switch; there is nothing left to freeze."""
+
+    def _norms_first(self, module: Any) -> bool:
+        return True
 
     def _take_positions(self, module: Any, precision: str) -> None:
         self.embed_positions = _table(module.embed_positions)
