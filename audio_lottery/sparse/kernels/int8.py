@@ -94,11 +94,11 @@ def _quads(builder, x, places):
     return found
 
 
-def _rows(builder, columns, offsets, quad, base):
+def _rows(builder, columns, unit, quad, base):
     """Where the four rows of a quad begin."""
     first = builder.mul(quad, LONG(QUAD))
     numbers = [builder.add(first, LONG(n)) for n in range(QUAD)]
-    return [builder.add(base, row_start(builder, columns, offsets, number)) for number in numbers]
+    return [builder.add(base, row_start(builder, columns, unit, number)) for number in numbers]
 
 
 def load_bytes(builder, pointer, offset):
@@ -170,22 +170,21 @@ def _row(groups):
     """An intrinsic: one row of the output for so many groups of frames; single weights."""
 
     @intrinsic
-    def row(
-        typing, x, values, columns, offsets, first, last, zero, scale, bias, out, target, start, origin, begin, count
-    ):
+    def row(typing, x, values, columns, unit, first, last, zero, scale, bias, out, target, start, origin, begin, count):
         def generate(context, builder, signature, arguments):
             kinds = signature.args
             first, last, zero, scale, bias, target, origin, begin, count = (
                 arguments[i] for i in (4, 5, 6, 7, 8, 10, 12, 13, 14)
             )
-            x, values, columns, offsets, out, start = (
-                data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 1, 2, 3, 9, 11)
+            unit = arguments[3]
+            x, values, columns, out, start = (
+                data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 1, 2, 9, 11)
             )
             base = builder.add(begin, LONG(HEAD))
 
             def step(index, sums):
                 weights = splat_lanes(builder, builder.load(builder.gep(values, [index])), _WHOLE)
-                rows = _rows(builder, columns, offsets, index, base)
+                rows = _rows(builder, columns, unit, index, base)
                 following = []
                 for group in range(groups):
                     shift = LONG(group * GROUP_FRAMES)
@@ -208,7 +207,7 @@ def _row(groups):
         integer, real = types.int64, types.float32
         return (
             types.void(
-                x, values, columns, offsets, integer, integer, types.int32, real, real, out, integer, start, integer,
+                x, values, columns, integer, integer, integer, types.int32, real, real, out, integer, start, integer,
                 integer, integer,
             ),
             generate,
@@ -222,15 +221,15 @@ _row1, _row2 = _row(1), _row(2)
 
 @njit(nogil=True, cache=True)
 def csr_rows_int8(
-    values, columns, offsets, pointers, zeros, scales, first, last, bias, x, out, target, stride, start, origin, step,
+    values, columns, unit, pointers, zeros, scales, first, last, bias, x, out, target, stride, start, origin, step,
     vectors, activation,
 ):  # fmt: skip
     """`rows.csr_rows` on bytes.
 
     Args:
         values: [quads] int32, four signed bytes each; a row's last quad is filled up with zeros.
-        columns: [quads · 4] uint16 or uint32, of each weight.
-        offsets: [columns] int32, where behind the head of the tile the row of each column begins.
+        columns: [quads · 4] uint16 or int32, of each weight; its row begins at ``unit`` times that behind the head.
+        unit: see above.
         pointers: [rows + 1] int64, where each row's quads begin.
         zeros: [rows] int32, what each row's sum starts from: -`ZERO` · the sum of its weights.
         scales: [rows] float32.
@@ -243,36 +242,35 @@ def csr_rows_int8(
         b = pointers[row + 1]
         if vectors > GROUP:
             _row2(
-                x, values, columns, offsets, a, b, zeros[row], scales[row], bias[row], out, target, start, origin, 0,
+                x, values, columns, unit, a, b, zeros[row], scales[row], bias[row], out, target, start, origin, 0,
                 vectors,
             )  # fmt: skip
         else:
             _row1(
-                x, values, columns, offsets, a, b, zeros[row], scales[row], bias[row], out, target, start, origin, 0,
+                x, values, columns, unit, a, b, zeros[row], scales[row], bias[row], out, target, start, origin, 0,
                 vectors,
             )  # fmt: skip
-        activate(activation, out, target, 1, stride, vectors)
+        if activation:
+            activate(activation, out, target, 1, stride, vectors)
         target += stride
         if origin >= 0:
             origin += step
 
 
 @intrinsic
-def _gather(typing, x, columns, offsets, quad, begin, quads, place):
+def _gather(typing, x, columns, unit, quad, begin, quads, place):
     """A group of frames of four rows to lanes of four, quarters out of order."""
 
     def generate(context, builder, signature, arguments):
-        quad, begin, place = (arguments[i] for i in (3, 4, 6))
-        x, columns, offsets, quads = (
-            data_pointer(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 2, 5)
-        )
+        unit, quad, begin, place = (arguments[i] for i in (2, 3, 4, 6))
+        x, columns, quads = (data_pointer(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 5))
         base = builder.add(begin, LONG(HEAD))
-        rows = _rows(builder, columns, offsets, quad, base)
+        rows = _rows(builder, columns, unit, quad, base)
         for number, read in enumerate(_quads(builder, x, rows)):
             store_lanes(builder, read, quads, builder.add(place, LONG(number * WIDTH)))
         return context.get_dummy_value()
 
-    return types.void(x, columns, offsets, types.int64, types.int64, quads, types.int64), generate
+    return types.void(x, columns, types.int64, types.int64, types.int64, quads, types.int64), generate
 
 
 @intrinsic
@@ -335,7 +333,7 @@ def _block(
 
 @njit(nogil=True, cache=True)
 def block_rows_int8(
-    values, columns, offsets, pointers, zeros, scales, first, last, bias, x, out, target, stride, start, origin, step,
+    values, columns, unit, pointers, zeros, scales, first, last, bias, x, out, target, stride, start, origin, step,
     vectors, activation, quads,
 ):  # fmt: skip
     """`csr_rows_int8` for a matrix that is kept or pruned in blocks of 16 output rows, of any columns.
@@ -352,7 +350,7 @@ def block_rows_int8(
         b = pointers[row // BLOCK_ROWS + 1]
         for quad in range(a, b):
             for begin in range(0, vectors * WIDTH, GROUP_FRAMES):
-                _gather(x, columns, offsets, quad, begin, quads, (quad - a) * FRAMES + begin)
+                _gather(x, columns, unit, quad, begin, quads, (quad - a) * FRAMES + begin)
         for line in range(row, row + BLOCK_ROWS, _LINES):
             for begin in range(0, vectors * WIDTH, GROUP_FRAMES):
                 where = origin + begin if origin >= 0 else origin
@@ -360,7 +358,8 @@ def block_rows_int8(
                     x, quads, begin, values, a, b, line, zeros, scales, bias, out, target + begin, stride, start,
                     where, step, vectors - begin // WIDTH,
                 )  # fmt: skip
-            activate(activation, out, target, _LINES, stride, vectors)
+            if activation:
+                activate(activation, out, target, _LINES, stride, vectors)
             target += _LINES * stride
             if origin >= 0:
                 origin += _LINES * step

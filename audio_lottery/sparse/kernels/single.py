@@ -29,7 +29,7 @@ def csr_frame(values, columns, pointers, bias, x, origin, out, target, add):
 
     Args:
         values: [kept] float32.
-        columns: [kept] uint16 or uint32.
+        columns: [kept], numbers of features.
         pointers: [rows + 1] int64, where each row's weights begin.
         bias: [rows] float32.
         x: features, from ``origin`` on.

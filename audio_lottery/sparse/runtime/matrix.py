@@ -10,7 +10,7 @@ from audio_lottery.sparse.kernels.half import HAS_BF16_DOT
 from audio_lottery.sparse.kernels.int8 import HAS_INT8_DOT
 from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, VECTORS
 from audio_lottery.sparse.runtime.quantised import INT8_FUNCTIONS, quads, quantise
-from audio_lottery.sparse.runtime.stored import FUNCTIONS, Places, SparseMatrix, column_numbers
+from audio_lottery.sparse.runtime.stored import FUNCTIONS, Places, SparseMatrix
 from audio_lottery.sparse.runtime.threads import aligned, whole
 
 __all__ = ["KERNELS", "MAX_INPUT", "Places", "SparseMatrix", "best_time", "compile_matrix", "cost", "split_columns"]
@@ -58,8 +58,8 @@ def compile_matrix(
         values = bfloat16_pairs(weight).reshape(-1, BLOCK_ROWS, columns // 2).transpose(0, 2, 1)[blocks]
     pointers = np.concatenate([[0], np.cumsum(blocks.sum(1))]).astype(np.int64)
     values = np.ascontiguousarray(values).reshape(-1)
-    numbers = column_numbers(np.nonzero(blocks)[1], columns)
-    return SparseMatrix(kernel, rows, total, values, numbers, pointers, bias, places)
+    numbers = places.numbers(kernel, np.nonzero(blocks)[1])
+    return SparseMatrix(kernel, rows, total, values, *numbers, pointers, bias, places)
 
 
 def _stored(kernel: str, kept: np.ndarray) -> int | None:

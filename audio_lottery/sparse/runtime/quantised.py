@@ -16,7 +16,7 @@ from audio_lottery.sparse.kernels.int8 import (
 from audio_lottery.sparse.kernels.quantise import STEPS, quantise_frames, quantise_tile
 from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, VECTORS
 from audio_lottery.sparse.kernels.vector import WIDTH
-from audio_lottery.sparse.runtime.stored import Places, SparseMatrix, column_numbers
+from audio_lottery.sparse.runtime.stored import Places, SparseMatrix
 from audio_lottery.sparse.runtime.threads import workspace
 
 INT8_FUNCTIONS = {"csr_int8": csr_rows_int8, "block16_int8": block_rows_int8}
@@ -56,7 +56,7 @@ class QuantisedMatrix(SparseMatrix):
         """[rows, columns] with its zeros; weights stay rounded."""
         found = np.zeros((self.rows, self.places.rows.size), np.float32)
         quad_row = np.repeat(np.arange(self.pointers.size - 1), np.diff(self.pointers))
-        column = self.columns.reshape(-1, QUAD)
+        column = self.places.columns(self.kernel, self.columns).reshape(-1, QUAD)
         weights = self.values.view(np.int8)
         if self.kernel == "csr_int8":
             # what fills a row's last quad is a zero beside a weight of the same column
@@ -101,7 +101,7 @@ class QuantisedMatrix(SparseMatrix):
         if self.kernel == "block16_int8":
             scratch = (workspace("quads", self._most * FRAMES).view(np.int32),)
         INT8_FUNCTIONS[self.kernel](
-            self.values, self.columns, self.offsets, self.pointers, self.zeros, self.scales, first, last, self.bias,
+            self.values, self.columns, self.unit, self.pointers, self.zeros, self.scales, first, last, self.bias,
             operand, out, target, stride, out if start is None else start, origin, stride, vectors, activation,
             *scratch,
         )  # fmt: skip
@@ -146,5 +146,5 @@ def quantise(kernel: str, weight: np.ndarray, places: Places, bias: np.ndarray) 
     zeros = (-ZERO * steps.astype(np.int32).sum(1)).astype(np.int32)
     return QuantisedMatrix(
         kernel, rows, int(np.count_nonzero(kept)), np.ascontiguousarray(values).view(np.int32).reshape(-1),
-        column_numbers(where.reshape(-1), weight.shape[1]), pointers, bias, places, scales.astype(np.float32), zeros,
+        *places.numbers(kernel, where.reshape(-1)), pointers, bias, places, scales.astype(np.float32), zeros,
     )  # fmt: skip

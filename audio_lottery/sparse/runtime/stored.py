@@ -50,20 +50,33 @@ class Places:
         return whole(FRAMES // 2 + self.reach, WIDTH)
 
     @cached_property
-    def _offsets(self) -> dict[str, np.ndarray]:
-        return {}
+    def in_order(self) -> bool:
+        """Whether column c is row c, from its beginning."""
+        return self.reach == 0 and bool((self.rows == np.arange(self.rows.size)).all())
 
-    def offsets(self, kernel: str) -> np.ndarray:
-        """Where in a kernel's operand the row of each column, or pair of columns, begins; int32."""
-        if kernel not in self._offsets:
-            if kernel == "block16x2_bf16":
-                found = np.arange(self.rows.size // 2) * self.stride
-            elif kernel.endswith("int8"):
-                found = self.rows * row_bytes(self.reach) + self.shifts
-            else:
-                found = self.rows * (self.half_stride if kernel == "csr_bf16" else self.stride) + self.shifts
-            self._offsets[kernel] = found.astype(np.int32)
-        return self._offsets[kernel]
+    def _unit(self, kernel: str) -> int:
+        """From one row of a kernel's operand to the next."""
+        if kernel == "csr_bf16":
+            return self.half_stride
+        return row_bytes(self.reach) if kernel.endswith("int8") else self.stride
+
+    def numbers(self, kernel: str, columns: np.ndarray) -> tuple[np.ndarray, int]:
+        """Columns (of "block16x2_bf16": pairs of columns) as a kernel reads them, and its unit.
+
+        In two bytes each where they are the rows of the tile in order, else where the rows begin.
+        """
+        unit = self._unit(kernel)
+        if kernel == "block16x2_bf16" or (self.in_order and self.rows.size <= 1 << 16):
+            return columns.astype(np.uint16), unit
+        return (self.rows * unit + self.shifts)[columns].astype(np.int32), 1
+
+    def columns(self, kernel: str, numbers: np.ndarray) -> np.ndarray:
+        """The columns of what `numbers` gave."""
+        if numbers.dtype == np.uint16:
+            return numbers
+        places = self.rows * self._unit(kernel) + self.shifts
+        order = np.argsort(places)
+        return np.asarray(order[np.searchsorted(places[order], numbers)])
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,8 @@ class SparseMatrix:
         rows: output rows.
         kept: weights that are not zero.
         values: [kept], or [blocks · 16] float32; [blocks · 16] int32 pairs of bfloat16 for "block16x2_bf16".
-        columns: see `column_numbers`; of each weight or block, for "block16x2_bf16" of its pair of columns.
+        columns: of each weight or block, see `Places.numbers`.
+        unit: see there.
         pointers: int64, where the weights of each row (or 16 rows) begin.
         bias: [rows] float32.
         places: how the tile is laid out.
@@ -87,14 +101,10 @@ class SparseMatrix:
     kept: int
     values: np.ndarray
     columns: np.ndarray
+    unit: int
     pointers: np.ndarray
     bias: np.ndarray
     places: Places
-
-    @cached_property
-    def offsets(self) -> np.ndarray:
-        """Where in the operand the row of each column begins; matrices of the same `Places` share it."""
-        return self.places.offsets(self.kernel)
 
     @property
     def bytes(self) -> int:
@@ -105,15 +115,16 @@ class SparseMatrix:
         """[rows, columns] with its zeros, as it was given; weights of "block16x2_bf16" stay rounded."""
         dense = np.zeros((self.rows, self.places.rows.size), np.float32)
         row = np.repeat(np.arange(self.pointers.size - 1), np.diff(self.pointers))
+        columns = self.places.columns(self.kernel, self.columns)
         if self.kernel == "block16x2_bf16":
             pairs = self.values.view(np.uint32).reshape(-1, BLOCK_ROWS)
             numbers = np.stack([pairs << 16, pairs & 0xFFFF0000], 2).view(np.float32)
-            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1, 2)[row, :, self.columns] = numbers
+            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1, 2)[row, :, columns] = numbers
         elif self.kernel == "block16x1":
             values = self.values.reshape(-1, BLOCK_ROWS)
-            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1)[row, :, self.columns] = values
+            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1)[row, :, columns] = values
         else:
-            dense[row, self.columns] = self.values
+            dense[row, columns] = self.values
         return dense
 
     def operand(self, tile: np.ndarray, base: int, features: int, vectors: int, name: str = "pairs") -> np.ndarray:
@@ -180,7 +191,7 @@ class SparseMatrix:
         FUNCTIONS[self.kernel](
             self.values,
             self.columns,
-            self.offsets,
+            self.unit,
             self.pointers,
             first,
             last,
@@ -195,8 +206,3 @@ class SparseMatrix:
             vectors,
             activation,
         )
-
-
-def column_numbers(columns: np.ndarray, count: int) -> np.ndarray:
-    """Numbers of columns as the kernels read them: two bytes each, four where there are too many columns for two."""
-    return columns.astype(np.uint16 if count <= 1 << 16 else np.uint32)

@@ -47,14 +47,14 @@ class Narrow:
         kernel: "csr" or "block16x1".
         rows: output rows.
         kept: weights that are not zero.
-        arrays: what `kernels.narrow` reads: values, columns, offsets (in a narrow tile), pointers and bias as
+        arrays: what `kernels.narrow` reads: values, columns, unit (of a narrow tile), pointers and bias as
             `SparseMatrix` has them; whether in blocks.
     """
 
     kernel: str
     rows: int
     kept: int
-    arrays: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]
+    arrays: tuple[np.ndarray, np.ndarray, int, np.ndarray, np.ndarray, bool]
 
 
 class DecoderLayer(Accelerated):
@@ -253,7 +253,7 @@ def _narrow(weight: np.ndarray, bias: np.ndarray) -> Narrow:
     places = Places(np.arange(columns), np.zeros(columns, np.int64), WIDTH)
     matrix = compile_matrix(weight, places, bias, KERNELS["float32"])
     blocks = matrix.kernel != "csr"
-    arrays = (matrix.values, matrix.columns, matrix.offsets, matrix.pointers, matrix.bias, blocks)
+    arrays = (matrix.values, matrix.columns, matrix.unit, matrix.pointers, matrix.bias, blocks)
     return Narrow(matrix.kernel, matrix.rows, matrix.kept, arrays)
 
 

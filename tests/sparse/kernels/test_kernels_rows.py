@@ -14,7 +14,7 @@ UNTOUCHED = np.float32(-777)
 def csr(weight, places):
     rows, columns = np.nonzero(weight)
     pointers = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(weight)))])
-    return csr_rows, weight[rows, columns], columns.astype(np.uint16), places.astype(np.int32), pointers
+    return csr_rows, weight[rows, columns], places[columns].astype(np.int32), 1, pointers
 
 
 def blocks(weight, places):
@@ -22,7 +22,7 @@ def blocks(weight, places):
     group, columns = np.nonzero(grouped.any(1))
     pointers = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=len(grouped)))])
     values = grouped[group, :, columns].reshape(-1)
-    return block_rows, values, columns.astype(np.uint16), places.astype(np.int32), pointers
+    return block_rows, values, places[columns].astype(np.int32), 1, pointers
 
 
 @given(data=st.data())
