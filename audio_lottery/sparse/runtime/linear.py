@@ -137,9 +137,8 @@ class SparseLinear(Packable):
                 return
             for piece, matrix in self.pieces:
                 pack(source, first, count, self.in_features, piece.start, piece.stop, tile, 0)
-                origin = 0 if piece.start else -1
                 operand = matrix.operand(tile, 0, piece.stop - piece.start, vectors)
-                matrix.multiply(operand, result, 0, start=result, origin=origin, vectors=vectors)
+                matrix.multiply(operand, result, 0, start=(result, 0) if piece.start else None, vectors=vectors)
             activate(self.activation, result, 0, rows, FRAMES, vectors)
             unpack(result, 0, rows, count, out, first, self.out_features, 0)
 

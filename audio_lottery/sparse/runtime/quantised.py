@@ -47,8 +47,17 @@ class QuantisedMatrix(SparseMatrix):
         """Bytes of a row of the operand."""
         return row_bytes(self.places.reach)
 
+    @property
+    def arrays(self) -> tuple[np.ndarray | int, ...]:
+        """See `SparseMatrix.arrays`."""
+        return self.values, self.columns, self.unit, self.pointers, self.zeros, self.scales, self.bias
+
+    def operand_space(self, features: int) -> tuple[int, int, np.dtype]:
+        """See `SparseMatrix.operand_space`."""
+        return self._row, (HEAD + features * self._row) // 4, np.dtype(np.uint8)
+
     @cached_property
-    def _most(self) -> int:
+    def most(self) -> int:
         """Quads that 16 rows have at most."""
         return int(np.diff(self.pointers).max(initial=0))
 
@@ -89,20 +98,19 @@ class QuantisedMatrix(SparseMatrix):
         stride: int = FRAMES,
         *,
         rows: tuple[int, int] | None = None,
-        start: np.ndarray | None = None,
-        origin: int = -1,
+        start: tuple[np.ndarray, int] | None = None,
         vectors: int = VECTORS,
         activation: int = 0,
     ) -> None:
         """See `SparseMatrix.multiply`."""
         first, last = rows or (0, self.rows)
-        self._count(first, last, vectors)
+        self.count(first, last, vectors)
         scratch: tuple[np.ndarray, ...] = ()
         if self.kernel == "block16_int8":
-            scratch = (workspace("quads", self._most * FRAMES).view(np.int32),)
+            scratch = (workspace("quads", self.most * FRAMES).view(np.int32),)
         INT8_FUNCTIONS[self.kernel](
             self.values, self.columns, self.unit, self.pointers, self.zeros, self.scales, first, last, self.bias,
-            operand, out, target, stride, out if start is None else start, origin, stride, vectors, activation,
+            operand, out, target, stride, *(start or (out, -1)), stride, vectors, activation,
             *scratch,
         )  # fmt: skip
 

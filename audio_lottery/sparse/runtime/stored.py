@@ -150,7 +150,18 @@ class SparseMatrix:
             return pairs
         return tile[base:]
 
-    def _count(self, first: int, last: int, vectors: int) -> None:
+    @property
+    def arrays(self) -> tuple[np.ndarray | int, ...]:
+        """Values, columns, unit, pointers, zeros, scales and bias, as `kernels.convolve` takes them."""
+        nothing = np.zeros(0, np.int32), np.zeros(0, np.float32)
+        return self.values, self.columns, self.unit, self.pointers, *nothing, self.bias
+
+    def operand_space(self, features: int) -> tuple[int, int, np.dtype]:
+        """Of a tile's operand: elements from one row to the next, numbers of 32 bits in all, type."""
+        row = self.places.half_stride if self.kernel == "csr_bf16" else 0
+        return row, features * row, np.dtype(np.int32)
+
+    def count(self, first: int, last: int, vectors: int) -> None:
         """Tell whoever counts what a product multiplies and reads."""
         counter = record()
         if counter is None or not self.kept:
@@ -168,8 +179,7 @@ class SparseMatrix:
         stride: int = FRAMES,
         *,
         rows: tuple[int, int] | None = None,
-        start: np.ndarray | None = None,
-        origin: int = -1,
+        start: tuple[np.ndarray, int] | None = None,
         vectors: int = VECTORS,
         activation: int = 0,
     ) -> None:
@@ -181,13 +191,12 @@ class SparseMatrix:
             target: see above.
             stride: see above.
             rows: first and one past the last output row; all by default.
-            start: added to the product, same stride, from ``origin`` on.
-            origin: see above.
+            start: added to the product: numbers of the same stride, and where they begin.
             vectors: vectors of frames.
             activation: of the sums, see `kernels.elementwise.activate`.
         """
         first, last = rows or (0, self.rows)
-        self._count(first, last, vectors)
+        self.count(first, last, vectors)
         FUNCTIONS[self.kernel](
             self.values,
             self.columns,
@@ -200,8 +209,7 @@ class SparseMatrix:
             out,
             target,
             stride,
-            out if start is None else start,
-            origin,
+            *(start or (out, -1)),
             stride,
             vectors,
             activation,

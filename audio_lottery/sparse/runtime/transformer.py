@@ -203,19 +203,19 @@ class Layers:
         middle, inner = scratch[: size * FRAMES], scratch[size * FRAMES :]
         operand = layer.output.operand(shared.context, place, size, vectors)
         if self.before:
-            layer.output.multiply(operand, states, place, start=states, origin=place, vectors=vectors)
+            layer.output.multiply(operand, states, place, start=(states, place), vectors=vectors)
             layer_norm(states, place, middle, 0, size, FRAMES, *layer.final_norm, vectors)
         else:
-            layer.output.multiply(operand, middle, 0, start=states[place:], origin=0, vectors=vectors)
+            layer.output.multiply(operand, middle, 0, start=(states, place), vectors=vectors)
             layer_norm(middle, 0, middle, 0, size, FRAMES, *layer.attention_norm, vectors)
         operand = layer.inner.operand(middle, 0, size, vectors, "shared pairs")
         for piece, matrix in layer.outer:
             rows = piece.start, piece.stop
             layer.inner.multiply(operand, inner, 0, rows=rows, vectors=vectors, activation=self.activation)
             first = piece.start == 0 and not self.before
-            start, origin = (middle, 0) if first else (states, place)
+            start = (middle, 0) if first else (states, place)
             pairs = matrix.operand(inner, 0, piece.stop - piece.start, vectors)
-            matrix.multiply(pairs, states, place, start=start, origin=origin, vectors=vectors)
+            matrix.multiply(pairs, states, place, start=start, vectors=vectors)
 
     # ------------------------------------------------------------ by rows
 
@@ -249,8 +249,8 @@ class Layers:
                     operand = layer.output.operand(shared.context, tile * step, self.size, shared.vectors(tile))
                     place = tile * step + rows[number][0] * FRAMES
                     layer.output.multiply(
-                        operand, states, place, rows=rows[number], start=states if self.before else normed,
-                        origin=place, vectors=shared.vectors(tile),
+                        operand, states, place, rows=rows[number], start=(states if self.before else normed, place),
+                        vectors=shared.vectors(tile),
                     )  # fmt: skip
 
             def widen(number: int, scratch: np.ndarray) -> None:
@@ -271,8 +271,8 @@ class Layers:
                         operand = matrix.operand(inner, begin, count, shared.vectors(tile))
                         first = piece.start == 0 and not self.before
                         matrix.multiply(
-                            operand, states, place, rows=rows[number], start=middle if first else states,
-                            origin=place, vectors=shared.vectors(tile),
+                            operand, states, place, rows=rows[number], start=(middle if first else states, place),
+                            vectors=shared.vectors(tile),
                         )  # fmt: skip
 
             return [
