@@ -73,12 +73,13 @@ class Layers:
         self.inner_rows = self.all[0].inner.rows
         self.piece_rows = max(piece.stop - piece.start for piece, _ in self.all[0].outer)
 
-    def run(self, signal: np.ndarray, frames: int, length: int, out: np.ndarray) -> None:
+    def run(self, signal: np.ndarray, row: int, frames: int, length: int, out: np.ndarray) -> None:
         """All layers.
 
         Args:
-            signal: [size, frames], flat.
-            frames: see above.
+            signal: [size, row], flat.
+            row: see above.
+            frames: of which so many are computed.
             length: frames that are not padding.
             out: [frames, size], flat.
         """
@@ -99,7 +100,7 @@ class Layers:
         def begin(number: int, scratch: np.ndarray) -> None:
             count = shared.vectors(number) * WIDTH
             tile = shared.states[number * self.size * FRAMES :]
-            pack_phases(signal, 0, self.size, frames, frames, starts[number], 1, count, tile, FRAMES)
+            pack_phases(signal, 0, self.size, row, frames, starts[number], 1, count, tile, FRAMES)
 
         def end(number: int, scratch: np.ndarray) -> None:
             # of a pre-norm encoder; or the norm of the last layer

@@ -7,6 +7,7 @@ bias, residual and GELU are part of the products. Wav2Vec2 and HuBERT are built 
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
@@ -22,7 +23,6 @@ from audio_lottery.sparse.runtime.modules import (
     refuse_inner_states,
 )
 from audio_lottery.sparse.runtime.positional import FourierConv1d
-from audio_lottery.sparse.runtime.threads import part
 from audio_lottery.sparse.runtime.transformer import Layers
 
 _CLASSES = {f"{prefix}Encoder{kind}" for prefix in ("Wav2Vec2", "Hubert") for kind in ("", "StableLayerNorm")}
@@ -95,8 +95,8 @@ class Encoder(Accelerated):
         out = torch.empty(hidden_states.shape)
         for item in range(batch):
             input_array(hidden_states[item, :0], "the encoder")
-            signal = self._with_positions(hidden_states[item].detach(), lengths[item]).numpy().reshape(-1)
-            self.layers.run(signal, frames, lengths[item], out[item].numpy().reshape(-1))
+            signal, row = self._with_positions(hidden_states[item].detach(), lengths[item])
+            self.layers.run(signal, row, frames, lengths[item], out[item].numpy().reshape(-1))
         return BaseModelOutput(last_hidden_state=out)
 
     def _norms_first(self, module: Any) -> bool:
@@ -104,13 +104,9 @@ class Encoder(Accelerated):
         return type(module).__name__.endswith("StableLayerNorm")
 
     def _take_positions(self, module: Any, precision: str) -> None:
-        self.position = FourierConv1d(module.pos_conv_embed.conv, precision)
-        self.position_activation = module.pos_conv_embed.activation
+        position = module.pos_conv_embed
+        self.position = FourierConv1d(position.conv, precision, activation_name(position.activation))
 
-    def _with_positions(self, x: Tensor, length: int) -> Tensor:
-        """What the first layer gets, [features, frames], of [frames, features]; zeros behind ``length`` frames."""
-        x = x.t().contiguous()
-        x[:, length:] = 0
-        with part("positional convolution"):
-            x += self.position_activation(self.position(x, length))
-        return x
+    def _with_positions(self, x: Tensor, length: int) -> tuple[np.ndarray, int]:
+        """What the first layer gets, [features, row], flat, of [frames, features], and that row."""
+        return self.position.add_to(input_array(x, "the encoder"), length)

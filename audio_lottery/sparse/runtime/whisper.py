@@ -4,6 +4,7 @@ import copy
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
@@ -80,8 +81,8 @@ class WindowEncoder(Encoder):
         batch, size, positions = heard.shape
         out = torch.empty(batch, positions, size)
         for item in range(batch):
-            signal = self._with_positions(heard[item].t(), positions).numpy().reshape(-1)
-            self.layers.run(signal, positions, positions, out[item].numpy().reshape(-1))
+            signal, row = self._with_positions(heard[item].t(), positions)
+            self.layers.run(signal, row, positions, positions, out[item].numpy().reshape(-1))
         return BaseModelOutput(last_hidden_state=out)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "WindowEncoder":
@@ -99,8 +100,9 @@ class WindowEncoder(Encoder):
     def _take_positions(self, module: Any, precision: str) -> None:
         self.embed_positions = _table(module.embed_positions)
 
-    def _with_positions(self, x: Tensor, length: int) -> Tensor:
-        return (x.t() + self.embed_positions.weight[:length].t()).contiguous()
+    def _with_positions(self, x: Tensor, length: int) -> tuple[np.ndarray, int]:
+        found = (x.t() + self.embed_positions.weight[:length].t()).contiguous()
+        return found.numpy().reshape(-1), length
 
 
 def _frames(module: Any) -> int:
