@@ -11,6 +11,7 @@ from audio_lottery.sparse.runtime.head import CTCHead
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
 from audio_lottery.sparse.runtime.modules import Accelerated, Packable, changed
+from audio_lottery.sparse.runtime.projection import FeatureProjection
 from audio_lottery.sparse.runtime.subsampling import Subsampling
 from audio_lottery.sparse.runtime.wav2vec2 import Encoder
 from audio_lottery.sparse.runtime.whisper import WindowEncoder
@@ -20,6 +21,7 @@ from audio_lottery.sparse.runtime.words import WordLinear
 # The first that claims a module decides on it.
 RUNNERS: list[type[Accelerated]] = [
     FrontEnd,
+    FeatureProjection,
     Encoder,
     WindowEncoder,
     DecoderLayer,
