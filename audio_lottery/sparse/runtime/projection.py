@@ -1,4 +1,4 @@
-"""From a front end's features to an encoder's: a layer norm and a linear layer, on tiles cut from the front end's output.
+"""From a front end's features to an encoder's: a layer norm and a linear layer, on tiles cut from the former.
 
 Left to torch, the norm would wake torch's own threads, which go on waiting busily when the kernels' threads want the
 processor.
