@@ -55,4 +55,5 @@ def runner_of(module: nn.Module) -> tuple[type[Accelerated] | None, str]:
 
 
 def _is_packable(module: nn.Module) -> bool:
-    return any(issubclass(runner, Packable) and runner.claims(module) for runner in RUNNERS)
+    # from the end: the last ones look at a module's class alone, the words' at its weights
+    return any(issubclass(runner, Packable) and runner.claims(module) for runner in reversed(RUNNERS))
