@@ -59,9 +59,12 @@ def _on_all_threads(work: Callable[[int], object]) -> float:
     """Seconds until all threads have done it, at best."""
     from audio_lottery.sparse.runtime.threads import each
 
+    def one(number: int, scratch: np.ndarray) -> None:
+        work(number)
+
     found = []
     for _ in range(_REPEATS + 1):
         begin = time.perf_counter()
-        each(lambda number, scratch: work(number), torch.get_num_threads())
+        each(one, torch.get_num_threads())
         found.append(time.perf_counter() - begin)
     return min(found[1:])

@@ -144,7 +144,7 @@ def recur(
 
 @njit(nogil=True, cache=True)
 def recur_lanes(
-    blocks, values, columns, unit, pointers, bias, gates, pitch, column, rows, begin, step, frames, state, cell,
+    blocks, values, columns, stride, pointers, bias, gates, pitch, column, rows, begin, step, frames, state, cell,
     work, ends, units, out, out_pitch, out_column,
 ):  # fmt: skip
     """All steps of up to `WIDTH` utterances in one direction, an utterance in each lane.
@@ -154,7 +154,7 @@ def recur_lanes(
             the rows of ``state`` as the tile's.
         values: see above.
         columns: see above.
-        unit: see above.
+        stride: see above; `rows.csr_rows` calls it unit.
         pointers: see above.
         bias: see above.
         gates: see `recur`.
@@ -187,11 +187,11 @@ def recur_lanes(
             transpose(work, square, WIDTH, work, row * WIDTH, WIDTH)
         if blocks:
             block_rows(
-                values, columns, unit, pointers, 0, GATES * size, bias, state, work, 0, WIDTH, work, 0, WIDTH, 1, 0
+                values, columns, stride, pointers, 0, GATES * size, bias, state, work, 0, WIDTH, work, 0, WIDTH, 1, 0
             )
         else:
             csr_rows(
-                values, columns, unit, pointers, 0, GATES * size, bias, state, work, 0, WIDTH, work, 0, WIDTH, 1, 0
+                values, columns, stride, pointers, 0, GATES * size, bias, state, work, 0, WIDTH, work, 0, WIDTH, 1, 0
             )
         for unit in range(size):
             place = (unit // WIDTH * GATES * WIDTH + unit % WIDTH) * WIDTH
