@@ -22,7 +22,7 @@ from audio_lottery.sparse.runtime.modules import (
     no_kernel,
     to_numpy,
 )
-from audio_lottery.sparse.runtime.threads import each, whole, workspace
+from audio_lottery.sparse.runtime.threads import each, part, whole, workspace
 
 # Output frames that go through all layers before the next ones do: what lies between the layers stays small.
 _FRAMES = 64
@@ -109,7 +109,8 @@ class FrontEnd(Accelerated):
         frames = lengths[-1]
         out = torch.empty(batch, self.layers[-1].out_channels, frames)
         signals = [samples[item * length : (item + 1) * length] for item in range(batch)]
-        firsts = [self.source.prepare(signal, lengths[0]) for signal in signals]
+        with part("convolutions"):
+            firsts = [self.source.prepare(signal, lengths[0]) for signal in signals]
         target = out.numpy().reshape(-1)
         pieces = whole(whole(frames, _FRAMES) // _FRAMES, torch.get_num_threads())
         width = whole(frames, pieces) // pieces

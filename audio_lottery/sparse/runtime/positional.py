@@ -13,7 +13,7 @@ from audio_lottery.sparse.kernels.spectral import SCRATCH, add_to_signal, cut_wi
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.matrix import bfloat16_pairs
 from audio_lottery.sparse.runtime.modules import activation_code, bias_of, to_numpy
-from audio_lottery.sparse.runtime.threads import each, record, whole, workspace
+from audio_lottery.sparse.runtime.threads import each, part, record, whole, workspace
 
 
 class FourierConv1d:
@@ -65,9 +65,6 @@ class FourierConv1d:
         row = whole(frames, 2 * WIDTH) + WIDTH
         out = workspace("signal", self.channels * row)
         place = self.spectrum.size // self.groups
-        counter = record()
-        if counter is not None:
-            counter.add(2 * self.channels * width * self.size * blocks, id(self), self.spectrum.nbytes)
 
         def work(group: int, scratch: np.ndarray) -> None:
             column = group * width
@@ -87,5 +84,9 @@ class FourierConv1d:
                 source, self.channels, column, frames, length, out, column * row, row,
             )  # fmt: skip
 
-        each(work, self.groups, SCRATCH * width, "positional convolution")
+        with part("positional convolution"):
+            counter = record()
+            if counter is not None:
+                counter.add(2 * self.channels * width * self.size * blocks, id(self), self.spectrum.nbytes)
+            each(work, self.groups, SCRATCH * width, "")
         return out, row

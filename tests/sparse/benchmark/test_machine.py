@@ -55,3 +55,4 @@ def test_a_model_counts_attention(subject: Subject) -> None:
     assert parts["attention"].multiply_adds == expected
     assert parts["convolutions"].multiply_adds > 0
     assert parts["convolutions"].bytes > 0
+    assert parts["positional convolution"].multiply_adds > 0
