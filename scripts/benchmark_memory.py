@@ -61,10 +61,10 @@ def compare(options: argparse.Namespace) -> None:
             _process(options, "make", options.precisions[0])
         rows = [json.loads(_process(options, "load", precision)) for precision in options.precisions]
     print(f"{options.folder.name}: {rows[0]['parameters'] / 1e6:.0f} M parameters, {options.seconds:g} s of audio")
-    heads = "".join(f"{head:>10}" for head in ("imports", "loaded", "called", "peak"))
+    heads = "".join(f"{head:>10}" for head in ("imports", "loaded", "called", "libraries", "peak"))
     print(f"{'precision':<12}{'file':>8}{heads}   MB; seconds to load, call")
     for row in rows:
-        sizes = "".join(f"{row[key] / 1e6:>10.0f}" for key in ("imports", "loaded", "called", "peak"))
+        sizes = "".join(f"{row[key] / 1e6:>10.0f}" for key in ("imports", "loaded", "called", "libraries", "peak"))
         file = f"{row['file'] / 1e6:>8.0f}"
         print(f"{row['precision']:<12}{file}{sizes}   {row['load_seconds']:.1f}, {row['call_seconds']:.3f}")
     if options.json is not None:
@@ -104,6 +104,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "imports": imports,
         "loaded": loaded,
         "called": resident(),
+        "libraries": resident("RssFile"),
         "peak": resident("VmHWM"),
         "load_seconds": loading,
         "call_seconds": min(calls),

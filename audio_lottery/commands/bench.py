@@ -11,16 +11,17 @@ from torch import nn
 
 from audio_lottery.config import ModelConfig
 from audio_lottery.models.load import load_trained
-from audio_lottery.report.inference import format_comparison, format_macs, format_profile
+from audio_lottery.report.inference import format_budget, format_comparison, format_macs, format_profile
 from audio_lottery.sparse.benchmark import (
     BenchmarkSettings,
     Subject,
     available_cores,
+    budget_ours,
     compare_model,
     count_macs,
     noise,
+    probe,
     profile_modules,
-    profile_ours,
     runtime_names,
     subjects_of,
 )
@@ -129,8 +130,9 @@ def print_profile(subject: Subject, sparse: Mapping[str, nn.Module], settings: B
         print("\n" + format_profile(shares, f"torch fp32, {seconds:g} s of audio: exclusive time by kind of module"))
         for title, model in sparse.items():
             for precision in PRECISIONS:
-                own = profile_ours(subject.profiled(accelerated(model, precision)), inputs, settings.repeats)
+                own = budget_ours(subject.profiled(accelerated(model, precision)), inputs, settings.repeats)
                 if own is not None:
-                    print("\n" + format_profile(own, f"audio_lottery {precision}, {title}, {seconds:g} s of audio"))
+                    words = f"audio_lottery {precision}, {title}, {seconds:g} s of audio"
+                    print("\n" + format_budget(own, probe(precision), words))
         counts = {title: count_macs(subject.logits(model), inputs) for title, model in sparse.items()}
     print("\n" + format_macs(counts, seconds))

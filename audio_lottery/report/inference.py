@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.report.columns import format_columns
 from audio_lottery.report.style import COLOURS, FORMATS, MARKERS, project_style, save_figure
-from audio_lottery.sparse.benchmark import PATTERNS, BreakEven, Macs, Outcome, runtime_names
+from audio_lottery.sparse.benchmark import PATTERNS, BreakEven, Machine, Macs, Outcome, PartBudget, runtime_names
 from audio_lottery.sparse.benchmark.compare import TimingRow
 from audio_lottery.sparse.benchmark.settings import DENSE
 
@@ -67,6 +67,46 @@ def format_profile(shares: Mapping[str, float], title: str) -> str:
         [kind, f"{1000 * seconds:.1f}", _share(seconds, total)] for kind, seconds in (*shares.items(), ("all", total))
     ]
     return f"{title}\n\n{format_columns(['module', 'ms', '%'], body, left=1)}"
+
+
+def format_budget(parts: Sequence[PartBudget], machine: Machine, title: str) -> str:
+    """Where an accelerated model's time goes, beside what this machine could do; longest part first.
+
+    Args:
+        parts: of one call.
+        machine: its peaks, measured, with as many threads.
+        title: printed above the table.
+    """
+    together = PartBudget(
+        "all",
+        sum(part.seconds for part in parts),
+        sum(part.multiply_adds for part in parts),
+        sum(part.bytes for part in parts),
+    )
+    body = []
+    for part in (*parts, together):
+        known = part.multiply_adds > 0
+        rate = part.multiply_adds / part.seconds if part.seconds else 0.0
+        body.append(
+            [
+                part.part,
+                f"{1000 * part.seconds:.1f}",
+                _share(part.seconds, together.seconds),
+                f"{part.multiply_adds / 1e9:.3f}" if known else "-",
+                f"{rate / 1e9:.0f}" if known else "-",
+                _share(rate, machine.multiply_adds) if known else "-",
+                f"{part.bytes / 1e6:.1f}" if part.bytes else "-",
+                f"{1000 * part.at_least(machine):.1f}" if known else "-",
+            ]
+        )
+    header = ["part", "ms", "%", "GMACs", "GMACs/s", "% of peak", "MB of weights", "at least ms"]
+    return (
+        f"{title}\n\n{format_columns(header, body, left=1)}\n\n"
+        "GMACs: multiply-adds in 10⁹, of kept weights and of attention. This machine's peaks, measured with "
+        f"{machine.threads} threads: {machine.multiply_adds / 1e9:.0f} · 10⁹ a second in {SHORT[machine.precision]}, "
+        f"{machine.bytes / 1e9:.1f} GB/s from memory. At least: what multiply-adds or weights take at these peaks, "
+        "whichever is longer."
+    )
 
 
 def format_break_even(lines: Sequence[BreakEven]) -> str:

@@ -9,12 +9,13 @@ from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.report.inference import (
     check_plot_path,
     format_break_even,
+    format_budget,
     format_comparison,
     format_macs,
     format_profile,
     plot_comparison,
 )
-from audio_lottery.sparse.benchmark import BreakEven, Macs, Outcome
+from audio_lottery.sparse.benchmark import BreakEven, Machine, Macs, Outcome, PartBudget
 
 
 def row(runtime: str, precision: str, pattern: str, sparsity: float, median: float, seconds: float = 10.0) -> dict:
@@ -82,6 +83,17 @@ def test_macs_table() -> None:
 def test_profile_table() -> None:
     lines = [line.split() for line in format_profile({"GELU": 0.03, "head": 0.01}, "torch fp32").splitlines()]
     assert lines[-3:] == [["GELU", "30.0", "75.0"], ["head", "10.0", "25.0"], ["all", "40.0", "100.0"]]
+
+
+def test_budget_table() -> None:
+    machine = Machine(2, "int8", 500e9, 20e9)
+    parts = [PartBudget("feed-forward", 0.03, 3 * 10**9, 10**8), PartBudget("everything else", 0.01, 0, 0)]
+    lines = [line.split() for line in format_budget(parts, machine, "int8, 10 s").splitlines()]
+    # 3 · 10⁹ multiply-adds take 6 ms at 500 · 10⁹ a second, 100 MB 5 ms at 20 GB/s
+    assert lines[4] == ["feed-forward", "30.0", "75.0", "3.000", "100", "20.0", "100.0", "6.0"]
+    assert lines[5] == ["everything", "else", "10.0", "25.0", "-", "-", "-", "-", "-"]
+    assert lines[6] == ["all", "40.0", "100.0", "3.000", "75", "15.0", "100.0", "6.0"]
+    assert "500 · 10⁹ a second in int8, 20.0 GB/s" in format_budget(parts, machine, "").splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ docs/benchmark-inference.md explains the method.
 
 from audio_lottery.sparse.benchmark.break_even import BreakEven, break_even
 from audio_lottery.sparse.benchmark.compare import Outcome, compare_model, compare_sparsities
+from audio_lottery.sparse.benchmark.machine import Machine, probe
 from audio_lottery.sparse.benchmark.macs import Macs, count_macs
-from audio_lottery.sparse.benchmark.profile import profile_modules, profile_ours
+from audio_lottery.sparse.benchmark.profile import PartBudget, budget_ours, profile_modules
 from audio_lottery.sparse.benchmark.settings import PATTERNS, BenchmarkSettings, available_cores, runtime_names
 from audio_lottery.sparse.benchmark.subject import Subject, noise, wav2vec2_base
 from audio_lottery.sparse.benchmark.whisper_contestants import subjects_of
@@ -17,17 +18,20 @@ __all__ = [
     "PATTERNS",
     "BenchmarkSettings",
     "BreakEven",
+    "Machine",
     "Macs",
     "Outcome",
+    "PartBudget",
     "Subject",
     "available_cores",
     "break_even",
+    "budget_ours",
     "compare_model",
     "compare_sparsities",
     "count_macs",
     "noise",
+    "probe",
     "profile_modules",
-    "profile_ours",
     "runtime_names",
     "subjects_of",
     "wav2vec2_base",

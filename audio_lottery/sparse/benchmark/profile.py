@@ -3,15 +3,38 @@
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from audio_lottery.sparse.benchmark.machine import Machine
 from audio_lottery.sparse.benchmark.module_kinds import kind_of
 
 Shares = dict[str, float]
+
+
+@dataclass(frozen=True)
+class PartBudget:
+    """What a part of an accelerated model takes, and what it does in that time.
+
+    Attributes:
+        part: its name.
+        seconds: see above.
+        multiply_adds: of kept weights, and of attention; 0 where it has none, or they are not counted.
+        bytes: of the weights that it reads, each once.
+    """
+
+    part: str
+    seconds: float
+    multiply_adds: int
+    bytes: int
+
+    def at_least(self, machine: Machine) -> float:
+        """Seconds that its multiply-adds or its weights would take at the machine's peaks, whichever takes longer."""
+        return max(self.multiply_adds / machine.multiply_adds, self.bytes / machine.bytes)
 
 
 def profile_modules(model: nn.Module, inputs: Tensor, repeats: int = 3) -> Shares:
@@ -39,20 +62,23 @@ def profile_modules(model: nn.Module, inputs: Tensor, repeats: int = 3) -> Share
     return _medians(passes)
 
 
-def profile_ours(accelerated: nn.Module, inputs: Tensor, repeats: int = 3) -> Shares | None:
-    """The same for an accelerated model, by the names that its own ``profile(inputs)`` gives; None without one."""
-    own: Callable[[Tensor], list[tuple[str, float]]] | None = getattr(accelerated, "profile", None)
+def budget_ours(accelerated: nn.Module, inputs: Tensor, repeats: int = 3) -> list[PartBudget] | None:
+    """The same for an accelerated model, by the parts that its own ``budget(inputs)`` names; None without one.
+
+    Args:
+        accelerated: see `runtime.model.AcceleratedModel`.
+        inputs: of the length that is profiled.
+        repeats: passes after one that is not counted; seconds are medians.
+    """
+    own: Callable[[Tensor], list[tuple[str, Any]]] | None = getattr(accelerated, "budget", None)
     if own is None:
         return None
-    passes = []
     with torch.inference_mode():
         own(inputs)
-        for _ in range(repeats):
-            sums: Shares = {}
-            for name, seconds in own(inputs):
-                sums[name] = sums.get(name, 0.0) + seconds
-            passes.append(sums)
-    return _medians(passes)
+        passes = [dict(own(inputs)) for _ in range(repeats)]
+    seconds = _medians([{name: tally.seconds for name, tally in found.items()} for found in passes])
+    last = passes[-1]
+    return [PartBudget(name, time, last[name].multiply_adds, last[name].bytes) for name, time in seconds.items()]
 
 
 class _Clock:

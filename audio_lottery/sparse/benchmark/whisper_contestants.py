@@ -92,11 +92,11 @@ class _Part(nn.Module):
         super().__init__()
         self.model: Any = model
 
-    def profile(self, inputs: Tensor) -> list[tuple[str, float]]:
-        """See `AcceleratedModel.profile`."""
+    def budget(self, inputs: Tensor) -> list[tuple[str, Any]]:
+        """See `AcceleratedModel.budget`."""
         from audio_lottery.sparse.runtime.model import AcceleratedModel  # numba takes a second to load
 
-        return AcceleratedModel.profile(self, inputs)  # type: ignore[arg-type]
+        return AcceleratedModel.budget(self, inputs)  # type: ignore[arg-type]
 
 
 class Hearing(_Part):

@@ -209,3 +209,23 @@ def attend(qkv, query, key, value, tile_step, keys, size, out, target, scratch, 
             top0 = new0
             top1 = new1
         finish(scratch, size, sum0, sum1, out, target + lanes, part + 1 < vectors)
+
+
+@njit(nogil=True, cache=True)
+def attend_heads(first, last, heads, size, qkv, tile, keys, out, target, scratch, vectors):
+    """`attend` for some heads of a tile whose rows are queries, keys, values, head by head: [3, heads · size, FRAMES].
+
+    Args:
+        first: first head.
+        last: one past the last.
+        heads: of all.
+        size: features of a head.
+        qkv: all tiles, flat.
+        tile: that of the queries.
+        keys: as in `attend`, like all that follows; the output is [heads · size, FRAMES].
+    """
+    rows = heads * size * FRAMES
+    for head in range(first, last):
+        row = head * size * FRAMES
+        query = 3 * tile * rows + row
+        attend(qkv, query, rows + row, 2 * rows + row, 3 * rows, keys, size, out, target + row, scratch, vectors)

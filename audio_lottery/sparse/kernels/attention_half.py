@@ -9,7 +9,7 @@ from numba import njit, types
 from numba.core.extending import intrinsic
 
 from audio_lottery.sparse.kernels.attention import BLOCK, ROWS, SCRATCH, finish, outer, peak, rescale
-from audio_lottery.sparse.kernels.attention_int8 import round_heads, scores
+from audio_lottery.sparse.kernels.attention_int8 import round_head, scores
 from audio_lottery.sparse.kernels.half import WHOLE, dot_lanes, pair_lanes, row_pairs
 from audio_lottery.sparse.kernels.int8 import QUAD, ZERO
 from audio_lottery.sparse.kernels.rows import FRAMES
@@ -48,14 +48,31 @@ def store_pair(typing, low, high, out, target):
 
 
 @njit(nogil=True, cache=True)
-def halve_projections(joined, origin, features, out, target, vectors):
-    """Queries, keys, values of a tile, [3·features, FRAMES], to [features, FRAMES] + [features, FRAMES/2] of pairs."""
-    row_pairs(joined, origin, 2 * features, FRAMES, vectors, out, target)
-    _halve_values(joined, origin, features, out, target, vectors)
+def halve_projections(joined, origin, heads, size, first, last, out, target, vectors):
+    """Queries, keys, values of some heads of a tile, [3 · heads · size, FRAMES], in pairs.
+
+    Args:
+        joined: float32, flat, from ``origin`` on.
+        origin: see above.
+        heads: of all.
+        size: features of a head.
+        first: first head.
+        last: one past the last.
+        out: int32, from ``target`` on: [2 · heads · size / 2, FRAMES] of queries and keys, then
+            [heads · size, FRAMES / 2] of values.
+        target: see above.
+        vectors: of frames.
+    """
+    step = heads * size * FRAMES
+    begin = first * size * FRAMES
+    for part in range(2):
+        read = origin + part * step + begin
+        row_pairs(joined, read, (last - first) * size, FRAMES, vectors, out, target + (part * step + begin) // 2)
+    _halve_values(joined, origin, heads * size, first * size, last * size, out, target, vectors)
 
 
 @njit(nogil=True, cache=True)
-def round_projections(joined, origin, heads, size, out, target, vectors):
+def round_projections(joined, origin, heads, size, first, last, out, target, vectors):
     """`halve_projections` with queries and keys in bytes.
 
     In the place of the pairs lie quads of queries and of keys, [features / 4, FRAMES] each, behind them for every head
@@ -64,16 +81,21 @@ def round_projections(joined, origin, heads, size, out, target, vectors):
     step = heads * size * FRAMES
     scales = target + step // 2
     keys = scales + heads * FRAMES
-    round_heads(joined, origin, heads, size, ZERO, out, target, scales, -1, vectors)
-    round_heads(joined, origin + step, heads, size, 0, out, target + step // QUAD, keys, keys + heads * FRAMES, vectors)
-    _halve_values(joined, origin, heads * size, out, target, vectors)
+    for head in range(first, last):
+        row, place = head * size * FRAMES, head * FRAMES
+        query = target + row // QUAD
+        round_head(joined, origin + row, size, ZERO, out, query, scales + place, -1, vectors)
+        key = query + step // QUAD
+        zeros = keys + heads * FRAMES + place
+        round_head(joined, origin + step + row, size, 0, out, key, keys + place, zeros, vectors)
+    _halve_values(joined, origin, heads * size, first * size, last * size, out, target, vectors)
 
 
 @njit(nogil=True, cache=True)
-def _halve_values(joined, origin, features, out, target, vectors):
-    read = origin + 2 * features * FRAMES
-    write = target + features * FRAMES
-    for _ in range(features):
+def _halve_values(joined, origin, features, first, last, out, target, vectors):
+    read = origin + (2 * features + first) * FRAMES
+    write = target + features * FRAMES + first * FRAMES // 2
+    for _ in range(first, last):
         for part in range(0, vectors * WIDTH, BLOCK):
             a = load(joined, read + part)
             b = load(joined, read + part + WIDTH)
@@ -203,3 +225,26 @@ def attend_half(
             top0 = new0
             top1 = new1
         finish(scratch, size, sum0, sum1, out, target + lanes, True)
+
+
+@njit(nogil=True, cache=True)
+def attend_heads_half(first, last, heads, size, pairs, tile, keys, out, target, scratch, weights, vectors, in_bytes):
+    """`attend_half` for some heads of a tile, as `attention.attend_heads`; on what `round_projections` writes if so."""
+    step = heads * size * FRAMES
+    share = 3 * step // 2
+    begin = tile * share
+    for head in range(first, last):
+        row = head * size * FRAMES
+        value = step + row // 2
+        if in_bytes:
+            scale = step // 2 + head * FRAMES
+            query, key = begin + row // QUAD, (step + row) // QUAD
+            query_scale, key_scale = begin + scale, scale + heads * FRAMES
+        else:
+            scale = 0
+            query, key = begin + row // 2, (step + row) // 2
+            query_scale, key_scale = -1, 0
+        attend_half(
+            pairs, query, key, value, share, keys, size, out, target + row, scratch, weights, vectors, query_scale,
+            key_scale, scale + 2 * heads * FRAMES,
+        )  # fmt: skip

@@ -110,41 +110,37 @@ def _store_whole(typing, value, out, place):
 
 
 @njit(nogil=True, cache=True)
-def round_heads(joined, origin, heads, size, zero, out, target, scales, zeros, vectors):
-    """Queries or keys of a tile, [heads · size, FRAMES] float32, to quads [heads · size / 4, FRAMES].
+def round_head(joined, origin, size, zero, out, target, scales, zeros, vectors):
+    """Queries or keys of a head of a tile, [size, FRAMES] float32, to quads [size / 4, FRAMES].
 
     Args:
         joined: flat, from ``origin`` on.
         origin: see above.
-        heads: see above.
         size: features of a head, a multiple of four.
         zero: the byte of zero: `ZERO` for queries, 0 for keys, whose bytes are signed.
-        out: int32, from ``target`` on; the scales [heads, FRAMES] float32 from ``scales`` on, and from ``zeros`` on,
-            unless it is negative, [heads, FRAMES] what sums of products with queries start from.
+        out: int32, from ``target`` on; the scales [FRAMES] float32 from ``scales`` on, and from ``zeros`` on, unless
+            it is negative, [FRAMES] what sums of products with queries start from.
         target: see above.
         scales: see above.
         zeros: see above.
         vectors: of frames.
     """
     offset = splat(F(ROUNDING + zero))
-    for head in range(heads):
-        begin = origin + head * size * FRAMES
-        write = target + head * size // QUAD * FRAMES
-        for part in range(0, vectors * WIDTH, WIDTH):
-            top = splat(F(0.0))
-            for feature in range(size):
-                top = maximum(top, absolute(load(joined, begin + feature * FRAMES + part)))
-            steps = steps_of(top)
-            store(out, scales + head * FRAMES + part, multiply(top, splat(F(1.0 / STEPS))))
-            total = splat(F(0.0))
-            for feature in range(0, size, QUAD):
-                read = begin + feature * FRAMES + part
-                a = fma(load(joined, read), steps, offset)
-                b = fma(load(joined, read + FRAMES), steps, offset)
-                c = fma(load(joined, read + 2 * FRAMES), steps, offset)
-                d = fma(load(joined, read + 3 * FRAMES), steps, offset)
-                store(out, write + feature // QUAD * FRAMES + part, _quad(a, b, c, d))
-                pair = add(subtract(a, offset), subtract(b, offset))
-                total = add(total, add(pair, add(subtract(c, offset), subtract(d, offset))))
-            if zeros >= 0:
-                _store_whole(multiply(total, splat(F(-ZERO))), out, zeros + head * FRAMES + part)
+    for part in range(0, vectors * WIDTH, WIDTH):
+        top = splat(F(0.0))
+        for feature in range(size):
+            top = maximum(top, absolute(load(joined, origin + feature * FRAMES + part)))
+        steps = steps_of(top)
+        store(out, scales + part, multiply(top, splat(F(1.0 / STEPS))))
+        total = splat(F(0.0))
+        for feature in range(0, size, QUAD):
+            read = origin + feature * FRAMES + part
+            a = fma(load(joined, read), steps, offset)
+            b = fma(load(joined, read + FRAMES), steps, offset)
+            c = fma(load(joined, read + 2 * FRAMES), steps, offset)
+            d = fma(load(joined, read + 3 * FRAMES), steps, offset)
+            store(out, target + feature // QUAD * FRAMES + part, _quad(a, b, c, d))
+            pair = add(subtract(a, offset), subtract(b, offset))
+            total = add(total, add(pair, add(subtract(c, offset), subtract(d, offset))))
+        if zeros >= 0:
+            _store_whole(multiply(total, splat(F(-ZERO))), out, zeros + part)

@@ -14,6 +14,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.core.extending import intrinsic
 
+from audio_lottery.sparse.kernels.elementwise import activate
 from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, TURNS, block_kernel, row_kernel
 from audio_lottery.sparse.kernels.vector import (
     HALF,
@@ -155,20 +156,25 @@ _row1, _row2, _row3, _row4 = (_row(count) for count in range(1, 5))
 
 
 @njit(nogil=True, cache=True)
-def csr_rows_half(values, offsets, pointers, first, last, bias, x, out, target, stride, start, origin, step, vectors):
+def csr_rows_half(
+    values, columns, unit, pointers, first, last, bias, x, out, target, stride, start, origin, step, vectors,
+    activation,
+):  # fmt: skip
     """`rows.csr_rows` on a tile of frame pairs; ``vectors`` is even, ``half`` of the pairs is ``vectors``/2 vectors."""
     half = vectors // 2 * WIDTH
     for row in range(first, last):
         a = pointers[row]
         b = pointers[row + 1]
         if vectors == 8:
-            _row4(x, values, offsets, a, b, out, target, start, origin, bias[row], half)
+            _row4(x, values, columns, unit, a, b, out, target, start, origin, bias[row], half)
         elif vectors == 6:
-            _row3(x, values, offsets, a, b, out, target, start, origin, bias[row], half)
+            _row3(x, values, columns, unit, a, b, out, target, start, origin, bias[row], half)
         elif vectors == 4:
-            _row2(x, values, offsets, a, b, out, target, start, origin, bias[row], half)
+            _row2(x, values, columns, unit, a, b, out, target, start, origin, bias[row], half)
         else:
-            _row1(x, values, offsets, a, b, out, target, start, origin, bias[row], half)
+            _row1(x, values, columns, unit, a, b, out, target, start, origin, bias[row], half)
+        if activation:
+            activate(activation, out, target, 1, stride, vectors)
         target += stride
         if origin >= 0:
             origin += step
@@ -179,14 +185,19 @@ _block = block_kernel(BLOCK_ROWS, WHOLE, lambda builder, total, weight, x: dot_l
 
 
 @njit(nogil=True, cache=True)
-def block_rows_half(values, offsets, pointers, first, last, bias, x, out, target, stride, start, origin, step, vectors):
-    """`rows.block_rows` for blocks of 16×2 on a tile of row pairs; values are [blocks, 16] pairs as int32, flat."""
+def block_rows_half(
+    values, columns, unit, pointers, first, last, bias, x, out, target, stride, start, origin, step, vectors,
+    activation,
+):  # fmt: skip
+    """`rows.block_rows` for blocks of 16×2 on a tile of row pairs: a column is a pair, and so is a value."""
     for row in range(first, last, BLOCK_ROWS):
         a = pointers[row // BLOCK_ROWS]
         b = pointers[row // BLOCK_ROWS + 1]
         for part in range(0, vectors * WIDTH, WIDTH):
             where = origin + part if origin >= 0 else origin
-            _block(x, part, values, offsets, a, b, out, target + part, stride, start, where, step, bias, row)
+            _block(x, part, values, columns, unit, a, b, out, target + part, stride, start, where, step, bias, row)
+        if activation:
+            activate(activation, out, target, BLOCK_ROWS, stride, vectors)
         target += BLOCK_ROWS * stride
         if origin >= 0:
             origin += BLOCK_ROWS * step

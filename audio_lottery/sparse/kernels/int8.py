@@ -13,7 +13,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.core.extending import intrinsic
 
-from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES
+from audio_lottery.sparse.kernels.elementwise import activate
+from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, row_start
 from audio_lottery.sparse.kernels.vector import (
     FLOAT,
     HAS_INT8_DOT,
@@ -93,11 +94,11 @@ def _quads(builder, x, places):
     return found
 
 
-def _rows(builder, offsets, quad, base):
+def _rows(builder, columns, unit, quad, base):
     """Where the four rows of a quad begin."""
     first = builder.mul(quad, LONG(QUAD))
-    numbers = [builder.load(builder.gep(offsets, [builder.add(first, LONG(n))])) for n in range(QUAD)]
-    return [builder.add(base, builder.sext(number, LONG)) for number in numbers]
+    numbers = [builder.add(first, LONG(n)) for n in range(QUAD)]
+    return [builder.add(base, row_start(builder, columns, unit, number)) for number in numbers]
 
 
 def load_bytes(builder, pointer, offset):
@@ -169,20 +170,21 @@ def _row(groups):
     """An intrinsic: one row of the output for so many groups of frames; single weights."""
 
     @intrinsic
-    def row(typing, x, values, offsets, first, last, zero, scale, bias, out, target, start, origin, begin, count):
+    def row(typing, x, values, columns, unit, first, last, zero, scale, bias, out, target, start, origin, begin, count):
         def generate(context, builder, signature, arguments):
             kinds = signature.args
             first, last, zero, scale, bias, target, origin, begin, count = (
-                arguments[i] for i in (3, 4, 5, 6, 7, 9, 11, 12, 13)
+                arguments[i] for i in (4, 5, 6, 7, 8, 10, 12, 13, 14)
             )
-            x, values, offsets, out, start = (
-                data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 1, 2, 8, 10)
+            unit = arguments[3]
+            x, values, columns, out, start = (
+                data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 1, 2, 9, 11)
             )
             base = builder.add(begin, LONG(HEAD))
 
             def step(index, sums):
                 weights = splat_lanes(builder, builder.load(builder.gep(values, [index])), _WHOLE)
-                rows = _rows(builder, offsets, index, base)
+                rows = _rows(builder, columns, unit, index, base)
                 following = []
                 for group in range(groups):
                     shift = LONG(group * GROUP_FRAMES)
@@ -205,8 +207,8 @@ def _row(groups):
         integer, real = types.int64, types.float32
         return (
             types.void(
-                x, values, offsets, integer, integer, types.int32, real, real, out, integer, start, integer, integer,
-                integer,
+                x, values, columns, integer, integer, integer, types.int32, real, real, out, integer, start, integer,
+                integer, integer,
             ),
             generate,
         )  # fmt: skip
@@ -219,13 +221,15 @@ _row1, _row2 = _row(1), _row(2)
 
 @njit(nogil=True, cache=True)
 def csr_rows_int8(
-    values, offsets, pointers, zeros, scales, first, last, bias, x, out, target, stride, start, origin, step, vectors
-):
+    values, columns, unit, pointers, zeros, scales, first, last, bias, x, out, target, stride, start, origin, step,
+    vectors, activation,
+):  # fmt: skip
     """`rows.csr_rows` on bytes.
 
     Args:
         values: [quads] int32, four signed bytes each; a row's last quad is filled up with zeros.
-        offsets: [quads · 4] int32, where behind the head of the tile the row of each weight begins.
+        columns: [quads · 4] uint16 or int32, of each weight; its row begins at ``unit`` times that behind the head.
+        unit: see above.
         pointers: [rows + 1] int64, where each row's quads begin.
         zeros: [rows] int32, what each row's sum starts from: -`ZERO` · the sum of its weights.
         scales: [rows] float32.
@@ -237,28 +241,36 @@ def csr_rows_int8(
         a = pointers[row]
         b = pointers[row + 1]
         if vectors > GROUP:
-            _row2(x, values, offsets, a, b, zeros[row], scales[row], bias[row], out, target, start, origin, 0, vectors)
+            _row2(
+                x, values, columns, unit, a, b, zeros[row], scales[row], bias[row], out, target, start, origin, 0,
+                vectors,
+            )  # fmt: skip
         else:
-            _row1(x, values, offsets, a, b, zeros[row], scales[row], bias[row], out, target, start, origin, 0, vectors)
+            _row1(
+                x, values, columns, unit, a, b, zeros[row], scales[row], bias[row], out, target, start, origin, 0,
+                vectors,
+            )  # fmt: skip
+        if activation:
+            activate(activation, out, target, 1, stride, vectors)
         target += stride
         if origin >= 0:
             origin += step
 
 
 @intrinsic
-def _gather(typing, x, offsets, quad, begin, quads, place):
+def _gather(typing, x, columns, unit, quad, begin, quads, place):
     """A group of frames of four rows to lanes of four, quarters out of order."""
 
     def generate(context, builder, signature, arguments):
-        quad, begin, place = (arguments[i] for i in (2, 3, 5))
-        x, offsets, quads = (data_pointer(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 4))
+        unit, quad, begin, place = (arguments[i] for i in (2, 3, 4, 6))
+        x, columns, quads = (data_pointer(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 5))
         base = builder.add(begin, LONG(HEAD))
-        rows = _rows(builder, offsets, quad, base)
+        rows = _rows(builder, columns, unit, quad, base)
         for number, read in enumerate(_quads(builder, x, rows)):
             store_lanes(builder, read, quads, builder.add(place, LONG(number * WIDTH)))
         return context.get_dummy_value()
 
-    return types.void(x, offsets, types.int64, types.int64, quads, types.int64), generate
+    return types.void(x, columns, types.int64, types.int64, types.int64, quads, types.int64), generate
 
 
 @intrinsic
@@ -321,14 +333,14 @@ def _block(
 
 @njit(nogil=True, cache=True)
 def block_rows_int8(
-    values, offsets, pointers, zeros, scales, first, last, bias, x, out, target, stride, start, origin, step, vectors,
-    quads,
+    values, columns, unit, pointers, zeros, scales, first, last, bias, x, out, target, stride, start, origin, step,
+    vectors, activation, quads,
 ):  # fmt: skip
     """`csr_rows_int8` for a matrix that is kept or pruned in blocks of 16 output rows, of any columns.
 
     Args:
         values: [quads · 16] int32: of each four columns that 16 rows keep, four signed bytes a row.
-        offsets: [quads · 4] int32, as in `csr_rows_int8`, like all that follows but for pointers and rows.
+        columns: [quads · 4], as in `csr_rows_int8`, like all that follows but for pointers and rows.
         pointers: [rows / 16 + 1] int64, where the quads of each 16 rows begin.
         first: a multiple of 16, like ``last``.
         quads: int32 scratch of this thread's own: `FRAMES` for each quad that 16 rows have at most.
@@ -338,7 +350,7 @@ def block_rows_int8(
         b = pointers[row // BLOCK_ROWS + 1]
         for quad in range(a, b):
             for begin in range(0, vectors * WIDTH, GROUP_FRAMES):
-                _gather(x, offsets, quad, begin, quads, (quad - a) * FRAMES + begin)
+                _gather(x, columns, unit, quad, begin, quads, (quad - a) * FRAMES + begin)
         for line in range(row, row + BLOCK_ROWS, _LINES):
             for begin in range(0, vectors * WIDTH, GROUP_FRAMES):
                 where = origin + begin if origin >= 0 else origin
@@ -346,6 +358,8 @@ def block_rows_int8(
                     x, quads, begin, values, a, b, line, zeros, scales, bias, out, target + begin, stride, start,
                     where, step, vectors - begin // WIDTH,
                 )  # fmt: skip
+            if activation:
+                activate(activation, out, target, _LINES, stride, vectors)
             target += _LINES * stride
             if origin >= 0:
                 origin += _LINES * step

@@ -92,10 +92,10 @@ def narrow_product(matrix, x, out, adds):
         out: [rows, WIDTH], flat.
         adds: whether ``out`` is added to.
     """
-    values, columns, offsets, pointers, bias, blocks = matrix
+    values, columns, unit, pointers, bias, blocks = matrix
     origin = 0 if adds else -1
     if blocks:
-        block_rows(values, offsets, pointers, 0, bias.size, bias, x, out, 0, WIDTH, out, origin, WIDTH, 1)
+        block_rows(values, columns, unit, pointers, 0, bias.size, bias, x, out, 0, WIDTH, out, origin, WIDTH, 1, 0)
         return
     for row in range(bias.size):
         place = row * WIDTH

@@ -109,12 +109,12 @@ def pack_phases(source, origin, channels, pitch, length, begin, stride, count, t
 
 
 @njit(nogil=True, cache=True)
-def copy_rows(tile, origin, rows, frames, out, target, stride):
-    """``frames`` frames of a tile's rows to rows ``stride`` apart."""
+def copy_rows(tile, origin, row, rows, frames, out, target, stride):
+    """``frames`` frames of a tile's rows, ``row`` apart, to rows ``stride`` apart."""
     whole = frames - frames % WIDTH
-    for row in range(rows):
-        read = origin + row * FRAMES
-        write = target + row * stride
+    for number in range(rows):
+        read = origin + number * row
+        write = target + number * stride
         for frame in range(0, whole, WIDTH):
             store(out, write + frame, load(tile, read + frame))
         for frame in range(whole, frames):

@@ -144,16 +144,17 @@ def recur(
 
 @njit(nogil=True, cache=True)
 def recur_lanes(
-    blocks, values, offsets, pointers, bias, gates, pitch, column, rows, begin, step, frames, state, cell, work, ends,
-    units, out, out_pitch, out_column
+    blocks, values, columns, stride, pointers, bias, gates, pitch, column, rows, begin, step, frames, state, cell,
+    work, ends, units, out, out_pitch, out_column,
 ):  # fmt: skip
     """All steps of up to `WIDTH` utterances in one direction, an utterance in each lane.
 
     Args:
-        blocks: whether the matrix is one of `block_rows`, and not of `csr_rows`; the next four are its arguments, with
+        blocks: whether the matrix is one of `block_rows`, and not of `csr_rows`; the next five are its arguments, with
             the rows of ``state`` as the tile's.
         values: see above.
-        offsets: see above.
+        columns: see above.
+        stride: see above; `rows.csr_rows` calls it unit.
         pointers: see above.
         bias: see above.
         gates: see `recur`.
@@ -185,9 +186,13 @@ def recur_lanes(
                     store(work, square + lane * WIDTH, load(gates, read))
             transpose(work, square, WIDTH, work, row * WIDTH, WIDTH)
         if blocks:
-            block_rows(values, offsets, pointers, 0, GATES * size, bias, state, work, 0, WIDTH, work, 0, WIDTH, 1)
+            block_rows(
+                values, columns, stride, pointers, 0, GATES * size, bias, state, work, 0, WIDTH, work, 0, WIDTH, 1, 0
+            )
         else:
-            csr_rows(values, offsets, pointers, 0, GATES * size, bias, state, work, 0, WIDTH, work, 0, WIDTH, 1)
+            csr_rows(
+                values, columns, stride, pointers, 0, GATES * size, bias, state, work, 0, WIDTH, work, 0, WIDTH, 1, 0
+            )
         for unit in range(size):
             place = (unit // WIDTH * GATES * WIDTH + unit % WIDTH) * WIDTH
             a = sigmoid(load(work, place))

@@ -113,7 +113,7 @@ def halve_queries(joined, features, out, target, vectors):
     values, [features, FRAMES/2]; see `attention_half`.
     """
     row_pairs(joined, 0, features, FRAMES, vectors, out, target)
-    halve_projections(joined, features * FRAMES, features, out, target + features // 2 * FRAMES, vectors)
+    halve_projections(joined, features * FRAMES, 1, features, 0, 1, out, target + features // 2 * FRAMES, vectors)
 
 
 @njit(nogil=True, cache=True)

@@ -1,11 +1,10 @@
 """Sparse times dense: every output row is a weighted sum of a few rows of a tile.
 
 A tile holds frames contiguously: element (row, frame) lies at ``row offset + frame``. A weight matrix keeps, for each
-of its rows, the kept weights and for each of them the offset of the input row that it multiplies: rows of a linear
-layer, or (channel, tap) rows of a convolution. One row of output is computed for up to 8 vectors of frames at a time:
+of its rows, the kept weights and for each of them the number of the input row that it multiplies, in two bytes; or, for
+convolutions, where that row begins, in four. One row of output is computed for up to 8 vectors of frames at a time:
 their sums stay in registers, each kept weight is broadcast once and multiplied with as many vectors straight from the
-L2 cache. Blocks of 16 output rows share what they read: the sums of 16 rows for one vector of frames stay in
-registers.
+L2 cache. Blocks of 16 output rows share what they read: the sums of 16 rows for one vector of frames stay in registers.
 """
 
 from functools import reduce
@@ -14,7 +13,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core.extending import intrinsic
 
+from audio_lottery.sparse.kernels.elementwise import activate
 from audio_lottery.sparse.kernels.vector import (
+    INT,
     LANES,
     LONG,
     WIDTH,
@@ -62,8 +63,15 @@ def _emit_turns(builder, first, last, initial, addend, step, turns):
     return builder.add(first, builder.mul(rounds, LONG(turns))), totals, nothing
 
 
+def row_start(builder, columns, unit, index):
+    """Where in the tile the row begins that weight number ``index`` multiplies."""
+    column = builder.load(builder.gep(columns, [index]))
+    wide = builder.sext(column, LONG) if column.type == INT else builder.zext(column, LONG)
+    return builder.mul(wide, unit)
+
+
 def row_kernel(places, reads, turns=1):
-    """An intrinsic: out = start + bias + Σ values[j] · x[offsets[j] : …] for j in [first, last), a row of the output.
+    """An intrinsic: out = start + bias + Σ values[j] · x[unit · columns[j] : …], j in [first, last): an output row.
 
     Args:
         places: (builder, half) to where in a row of the output each sum belongs.
@@ -73,19 +81,18 @@ def row_kernel(places, reads, turns=1):
     """
 
     @intrinsic
-    def row(typing, x, values, offsets, first, last, out, target, start, origin, bias, half):
+    def row(typing, x, values, columns, unit, first, last, out, target, start, origin, bias, half):
         def generate(context, builder, signature, arguments):
             kinds = signature.args
-            first, last, target, origin, bias, half = (arguments[i] for i in (3, 4, 6, 8, 9, 10))
-            x, values, offsets, out, start = (
-                data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 1, 2, 5, 7)
+            unit, first, last, target, origin, bias, half = (arguments[i] for i in (3, 4, 5, 7, 9, 10, 11))
+            x, values, columns, out, start = (
+                data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 1, 2, 6, 8)
             )
             spots = places(builder, half)
 
             def step(index, sums):
                 weight = splat_lanes(builder, builder.load(builder.gep(values, [index])))
-                row_start = builder.sext(builder.load(builder.gep(offsets, [index])), LONG)
-                read = reads(builder, x, row_start)
+                read = reads(builder, x, row_start(builder, columns, unit, index))
                 return [fma_lanes(builder, weight, a, b) for a, b in zip(read, sums, strict=True)]
 
             # origin < 0: the sums start from the bias alone
@@ -103,7 +110,9 @@ def row_kernel(places, reads, turns=1):
 
         integer = types.int64
         return (
-            types.void(x, values, offsets, integer, integer, out, integer, start, integer, types.float32, integer),
+            types.void(
+                x, values, columns, integer, integer, integer, out, integer, start, integer, types.float32, integer
+            ),
             generate,
         )
 
@@ -123,12 +132,16 @@ _row1, _row2, _row3, _row4, _row5, _row6, _row7, _row8 = (_row(count) for count 
 
 
 @njit(nogil=True, cache=True)
-def csr_rows(values, offsets, pointers, first, last, bias, x, out, target, stride, start, origin, step, vectors):
+def csr_rows(
+    values, columns, unit, pointers, first, last, bias, x, out, target, stride, start, origin, step, vectors,
+    activation,
+):  # fmt: skip
     """Rows ``first`` to ``last`` of W·X + bias (+ start) for ``vectors`` vectors of frames.
 
     Args:
         values: [kept] float32.
-        offsets: [kept] int32, where in the tile the row lies that a weight multiplies.
+        columns: [kept] uint16 or int32, of each weight; the row that it multiplies begins at ``unit`` times that.
+        unit: see above.
         pointers: [rows + 1] int64, where each row's weights begin.
         first: first output row.
         last: one past the last.
@@ -146,28 +159,30 @@ def csr_rows(values, offsets, pointers, first, last, bias, x, out, target, strid
         a = pointers[row]
         b = pointers[row + 1]
         if vectors == 8:
-            _row8(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
+            _row8(x, values, columns, unit, a, b, out, target, start, origin, bias[row], 0)
         elif vectors == 7:
-            _row7(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
+            _row7(x, values, columns, unit, a, b, out, target, start, origin, bias[row], 0)
         elif vectors == 6:
-            _row6(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
+            _row6(x, values, columns, unit, a, b, out, target, start, origin, bias[row], 0)
         elif vectors == 5:
-            _row5(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
+            _row5(x, values, columns, unit, a, b, out, target, start, origin, bias[row], 0)
         elif vectors == 4:
-            _row4(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
+            _row4(x, values, columns, unit, a, b, out, target, start, origin, bias[row], 0)
         elif vectors == 3:
-            _row3(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
+            _row3(x, values, columns, unit, a, b, out, target, start, origin, bias[row], 0)
         elif vectors == 2:
-            _row2(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
+            _row2(x, values, columns, unit, a, b, out, target, start, origin, bias[row], 0)
         else:
-            _row1(x, values, offsets, a, b, out, target, start, origin, bias[row], 0)
+            _row1(x, values, columns, unit, a, b, out, target, start, origin, bias[row], 0)
+        if activation:
+            activate(activation, out, target, 1, stride, vectors)
         target += stride
         if origin >= 0:
             origin += step
 
 
 def block_kernel(rows, lanes, accumulate):
-    """An intrinsic: one vector of frames of ``rows`` output rows; values hold `BLOCK_ROWS` weights for every offset.
+    """An intrinsic: one vector of frames of ``rows`` output rows; values hold `BLOCK_ROWS` weights for every column.
 
     Args:
         rows: output rows whose sums are held at a time, a divisor of `BLOCK_ROWS`.
@@ -176,18 +191,20 @@ def block_kernel(rows, lanes, accumulate):
     """
 
     @intrinsic
-    def block(typing, x, base, values, offsets, first, last, out, target, stride, start, origin, step, bias, row):
+    def block(typing, x, base, values, columns, unit, first, last, out, target, stride, start, origin, step, bias, row):
         def generate(context, builder, signature, arguments):
             kinds = signature.args
-            base, first, last, target, stride, origin, hop, row = (arguments[i] for i in (1, 4, 5, 7, 8, 10, 11, 13))
-            x, values, offsets, out, start, bias = (
-                data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 2, 3, 6, 9, 12)
+            base, unit, first, last, target, stride, origin, hop, row = (
+                arguments[i] for i in (1, 4, 5, 6, 8, 9, 11, 12, 14)
+            )
+            x, values, columns, out, start, bias = (
+                data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 2, 3, 7, 10, 13)
             )
             lines = [LONG(number) for number in range(rows)]
             within = builder.and_(row, LONG(BLOCK_ROWS - 1))
 
             def step(index, sums):
-                place = builder.add(base, builder.sext(builder.load(builder.gep(offsets, [index])), LONG))
+                place = builder.add(base, row_start(builder, columns, unit, index))
                 read = load_lanes(builder, x, place, lanes)
                 weights = builder.add(builder.mul(index, LONG(BLOCK_ROWS)), within)
                 following = []
@@ -210,8 +227,8 @@ def block_kernel(rows, lanes, accumulate):
         integer = types.int64
         return (
             types.void(
-                x, integer, values, offsets, integer, integer, out, integer, integer, start, integer, integer, bias,
-                integer,
+                x, integer, values, columns, integer, integer, integer, out, integer, integer, start, integer,
+                integer, bias, integer,
             ),
             generate,
         )  # fmt: skip
@@ -223,12 +240,16 @@ _block = block_kernel(_ROWS_AT_ONCE, LANES, lambda builder, total, weight, x: fm
 
 
 @njit(nogil=True, cache=True)
-def block_rows(values, offsets, pointers, first, last, bias, x, out, target, stride, start, origin, step, vectors):
+def block_rows(
+    values, columns, unit, pointers, first, last, bias, x, out, target, stride, start, origin, step, vectors,
+    activation,
+):  # fmt: skip
     """`csr_rows` for a matrix that is kept or pruned in blocks of 16 output rows.
 
     Args:
         values: [kept blocks, 16] float32, flat.
-        offsets: [kept blocks] int32.
+        columns: [kept blocks].
+        unit: as in `csr_rows`.
         pointers: [rows / 16 + 1] int64, where the blocks of each 16 rows begin.
         first: first output row, a multiple of 16.
         last: one past the last; a multiple of 16.
@@ -240,7 +261,9 @@ def block_rows(values, offsets, pointers, first, last, bias, x, out, target, str
         b = pointers[row // BLOCK_ROWS + 1]
         for part in range(0, vectors * WIDTH, WIDTH):
             where = origin + part if origin >= 0 else origin
-            _block(x, part, values, offsets, a, b, out, target + part, stride, start, where, step, bias, row)
+            _block(x, part, values, columns, unit, a, b, out, target + part, stride, start, where, step, bias, row)
+        if activation:
+            activate(activation, out, target, _ROWS_AT_ONCE, stride, vectors)
         target += _ROWS_AT_ONCE * stride
         if origin >= 0:
             origin += _ROWS_AT_ONCE * step

@@ -24,13 +24,12 @@ def _at(typing, array, index):
 
 
 @njit(nogil=True, cache=True)
-def csr_frame(values, offsets, shift, pointers, bias, x, origin, out, target, add):
+def csr_frame(values, columns, pointers, bias, x, origin, out, target, add):
     """W·x + bias, or what is in ``out`` plus that: single weights.
 
     Args:
         values: [kept] float32.
-        offsets: [kept] int32, as `rows.csr_rows` takes them; 2^shift a column.
-        shift: see above.
+        columns: [kept], numbers of features.
         pointers: [rows + 1] int64, where each row's weights begin.
         bias: [rows] float32.
         x: features, from ``origin`` on.
@@ -49,18 +48,18 @@ def csr_frame(values, offsets, shift, pointers, bias, x, origin, out, target, ad
         whole = first + (last - first) // 4 * 4
         # four sums hide the latency of an addition
         for index in range(first, whole, 4):
-            a += _at(values, index) * _at(x, origin + (_at(offsets, index) >> shift))
-            b += _at(values, index + 1) * _at(x, origin + (_at(offsets, index + 1) >> shift))
-            c += _at(values, index + 2) * _at(x, origin + (_at(offsets, index + 2) >> shift))
-            d += _at(values, index + 3) * _at(x, origin + (_at(offsets, index + 3) >> shift))
+            a += _at(values, index) * _at(x, origin + np.int64(_at(columns, index)))
+            b += _at(values, index + 1) * _at(x, origin + np.int64(_at(columns, index + 1)))
+            c += _at(values, index + 2) * _at(x, origin + np.int64(_at(columns, index + 2)))
+            d += _at(values, index + 3) * _at(x, origin + np.int64(_at(columns, index + 3)))
         for index in range(whole, last):
-            a += _at(values, index) * _at(x, origin + (_at(offsets, index) >> shift))
+            a += _at(values, index) * _at(x, origin + np.int64(_at(columns, index)))
         total = bias[row] + ((a + b) + (c + d))
         out[target + row] = out[target + row] + total if add else total
 
 
 @njit(nogil=True, cache=True)
-def block_frame(values, offsets, shift, pointers, bias, x, origin, out, target, add):
+def block_frame(values, columns, pointers, bias, x, origin, out, target, add):
     """The same for blocks of 16 output rows: [kept blocks, 16] values, rows in the lanes."""
     for row in range(0, bias.size, BLOCK_ROWS):
         first = pointers[row // BLOCK_ROWS]
@@ -71,5 +70,5 @@ def block_frame(values, offsets, shift, pointers, bias, x, origin, out, target, 
                 total = fma(splat(F(1.0)), load(out, target + part), total)
             for index in range(first, last):
                 weight = load(values, index * BLOCK_ROWS + part - row)
-                total = fma(splat(_at(x, origin + (_at(offsets, index) >> shift))), weight, total)
+                total = fma(splat(_at(x, origin + np.int64(_at(columns, index)))), weight, total)
             store(out, target + part, total)

@@ -9,6 +9,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core.extending import intrinsic
 
+from audio_lottery.sparse.kernels.elementwise import activate
 from audio_lottery.sparse.kernels.vector import (
     INT,
     LANES,
@@ -157,3 +158,87 @@ def multiply_spectra(weights, place, pairs, rows, channels, spectrum, origin, st
                     out[begin + step - 2] = out[begin + 1]
                     out[begin + step - 1] = 0.0
                     out[begin + 1] = 0.0
+
+
+@njit(nogil=True, cache=True)
+def multiply_group(weights, place, pairs, channels, vectors, spectrum, step, blocks, out, x):
+    """`multiply_spectra` for all frequencies of a group with as many channels out as in.
+
+    Args:
+        weights: as there, [vectors, …] from ``place`` on.
+        place: see above.
+        pairs: as there.
+        channels: of the group.
+        vectors: of frequencies.
+        spectrum: [channels, blocks, step], flat.
+        step: see above.
+        blocks: see above.
+        out: as ``spectrum``.
+        x: as there.
+    """
+    size = channels * channels * WIDTH * (1 if pairs else 2)
+    for vector in range(vectors):
+        first = 2 * WIDTH * vector
+        multiply_spectra(
+            weights, place + vector * size, pairs, channels, channels, spectrum, first, step, blocks, vector == 0, out,
+            first, x,
+        )  # fmt: skip
+
+
+@njit(nogil=True, cache=True)
+def cut_windows(source, pitch, column, channels, length, padding, blocks, step, size, out):
+    """Some columns of [frames, pitch] in windows, [channels, blocks, size]: the next begins ``step`` frames later.
+
+    The first begins ``padding`` frames before the signal, which is zero there and from frame ``length`` on.
+    """
+    for block in range(blocks):
+        begin = block * step - padding
+        for number in range(size):
+            frame = begin + number
+            read = frame * pitch + column
+            write = block * size + number
+            if 0 <= frame < length:
+                for channel in range(channels):
+                    out[channel * blocks * size + write] = source[read + channel]
+            else:
+                for channel in range(channels):
+                    out[channel * blocks * size + write] = 0.0
+
+
+@njit(nogil=True, cache=True)
+def add_to_signal(
+    found, blocks, step, size, bias, reach, activation, source, pitch, column, frames, length, out, target, row
+):
+    """source + activation(found + bias), in rows of frames.
+
+    Args:
+        found: [channels, blocks, size], of which the first ``step`` of a block count, and those from ``reach`` on are
+            zero.
+        blocks: see above.
+        step: see above.
+        size: see above.
+        bias: [channels].
+        reach: see above.
+        activation: see `elementwise.activate`.
+        source: [frames, pitch] float32, the columns from ``column`` on; zero from frame ``length`` on.
+        pitch: see above.
+        column: see above.
+        frames: see above.
+        length: see above.
+        out: [channels, row] from ``target`` on; what is behind the frames is without meaning.
+        target: see above.
+        row: ``frames`` in whole vectors, or more.
+    """
+    vectors = (frames + WIDTH - 1) // WIDTH
+    for channel in range(bias.size):
+        write = target + channel * row
+        read = channel * blocks * size
+        for frame in range(vectors * WIDTH):
+            out[write + frame] = bias[channel]
+        for block in range(blocks):
+            begin = block * step
+            for frame in range(begin, min(begin + step, frames, reach)):
+                out[write + frame] += found[read + block * size + frame - begin]
+        activate(activation, out, write, 1, row, vectors)
+        for frame in range(length):
+            out[write + frame] += source[frame * pitch + column + channel]

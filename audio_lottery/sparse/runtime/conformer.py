@@ -299,7 +299,7 @@ class ConformerEncoder(Accelerated):
         size, vectors, place = self.size, shared.vectors(number), number * self.size * FRAMES
         rows, states = self.heads * self.head, shared.states
         operand = layer.output.operand(shared.context, number * rows * FRAMES, rows, vectors)
-        layer.output.multiply(operand, states, place, start=states, origin=place, vectors=vectors)
+        layer.output.multiply(operand, states, place, start=(states, place), vectors=vectors)
         middle, gated = scratch[: size * FRAMES], scratch[size * FRAMES :]
         layer_norm(states, place, middle, 0, size, FRAMES, *layer.convolution_norm, vectors)
         operand = layer.gates.operand(middle, 0, size, vectors)
@@ -319,7 +319,7 @@ class ConformerEncoder(Accelerated):
         depthwise(shared.gated, start, pitch, layer.taps, self.taps, layer.offsets, scratch, 0, vectors)
         activate(self.mixing_activation, scratch, 0, size, FRAMES, vectors)
         operand = layer.mixing.operand(scratch, 0, size, vectors)
-        layer.mixing.multiply(operand, states, place, start=states, origin=place, vectors=vectors)
+        layer.mixing.multiply(operand, states, place, start=(states, place), vectors=vectors)
         self._feed_forward(layer.second, place, vectors, states, scratch)
         layer_norm(states, place, states, place, size, FRAMES, *layer.norm, vectors)
 
@@ -332,7 +332,7 @@ class ConformerEncoder(Accelerated):
         shared = layer.inner.operand(middle, 0, size, vectors, "shared pairs")
         for piece, matrix in layer.outer:
             rows = piece.stop - piece.start
-            layer.inner.multiply(shared, inner, 0, rows=(piece.start, piece.stop), vectors=vectors)
-            activate(self.activation, inner, 0, rows, FRAMES, vectors)
+            ours = piece.start, piece.stop
+            layer.inner.multiply(shared, inner, 0, rows=ours, vectors=vectors, activation=self.activation)
             operand = matrix.operand(inner, 0, rows, vectors)
-            matrix.multiply(operand, states, place, start=states, origin=place, vectors=vectors)
+            matrix.multiply(operand, states, place, start=(states, place), vectors=vectors)

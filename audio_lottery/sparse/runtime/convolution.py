@@ -1,12 +1,14 @@
 """`nn.Conv1d` with a sparse weight, alone or as a layer of a front end (normalisation and activation fused)."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from audio_lottery.errors import ModelError
+from audio_lottery.sparse.kernels.convolve import LAYER_KERNELS, convolve_bytes, convolve_floats
 from audio_lottery.sparse.kernels.elementwise import activate, layer_norm
 from audio_lottery.sparse.kernels.packing import copy_rows, pack_phases
 from audio_lottery.sparse.kernels.rows import FRAMES
@@ -22,7 +24,8 @@ from audio_lottery.sparse.runtime.modules import (
     no_kernel,
     to_numpy,
 )
-from audio_lottery.sparse.runtime.threads import each, tile_widths, whole
+from audio_lottery.sparse.runtime.quantised import QuantisedMatrix
+from audio_lottery.sparse.runtime.threads import each, tile_widths, whole, workspace
 
 _ROWS = 128
 
@@ -165,6 +168,46 @@ class SparseConv1d(Packable):
 
         each(work, batch * len(widths), self.scratch, "convolutions")
 
+    def stretch(
+        self,
+        first: tuple[Any, ...],
+        source: tuple[Any, ...],
+        sampled: bool,
+        begin: int,
+        end: int,
+        samples: np.ndarray,
+        out: np.ndarray,
+        pitch: int,
+    ) -> None:
+        """Output frames ``begin`` to ``end``, without padding; see `kernels.convolve.convolve_floats`.
+
+        Args:
+            first: the layer before it, where ``source`` is the samples.
+            source: see there.
+            sampled: whether it is.
+            begin: see above.
+            end: see above.
+            samples: space for a tile of them.
+            out: channels ``pitch`` apart.
+            pitch: see above.
+        """
+        matrix, features = self.matrix, self.in_channels * self.stride
+        row, size, kind = matrix.operand_space(features)
+        quads = matrix.most * FRAMES if isinstance(matrix, QuantisedMatrix) else 0
+        spaces = (
+            workspace("tile", features * self.row),
+            workspace("pairs", size).view(kind),
+            workspace("quads", quads).view(np.int32),
+            samples,
+        )
+        layer = (
+            LAYER_KERNELS[matrix.kernel], *matrix.arrays, self.in_channels, self.stride, self.count - FRAMES, self.row,
+            row, self.activation, norm_arrays(self.norm),
+        )  # fmt: skip
+        matrix.count(0, matrix.rows, whole(end - begin, 2 * WIDTH) // WIDTH)
+        run = convolve_bytes if isinstance(matrix, QuantisedMatrix) else convolve_floats
+        run(layer, first, source, sampled, begin, end, spaces, out, 0, pitch)
+
     @property
     def scratch(self) -> int:
         """Float32 numbers of workspace that `tile` needs."""
@@ -183,7 +226,6 @@ class SparseConv1d(Packable):
         pitch: int,
         count: int,
         scratch: np.ndarray,
-        direct: bool = False,
     ) -> None:
         """One tile of the output.
 
@@ -194,23 +236,27 @@ class SparseConv1d(Packable):
             pitch: see above.
             count: frames, at most `FRAMES`.
             scratch: `scratch` numbers of this thread's own.
-            direct: whether rows of ``out`` may be written up to a whole number of two vectors, which saves a copy.
         """
         vectors = whole(count, 2 * WIDTH) // WIDTH
+        tile, result = scratch[: -self._rows * FRAMES], scratch[-self._rows * FRAMES :]
         rows = self._rows
-        tile, result = scratch[: -rows * FRAMES], scratch[-rows * FRAMES :]
+        # a norm over the channels comes between the product and its activation
+        activation = 0 if self.norm else self.activation
         fill(vectors * WIDTH + self.count - FRAMES, tile)
         operand = self.matrix.operand(tile, 0, self.in_channels * self.stride, vectors)
         for row in range(0, self.out_channels, rows):
             last = min(row + rows, self.out_channels)
             place = target + row * pitch
-            into, begin, step = (out, place, pitch) if direct else (result, 0, FRAMES)
-            self.matrix.multiply(operand, into, begin, step, rows=(row, last), vectors=vectors)
+            self.matrix.multiply(operand, result, 0, rows=(row, last), vectors=vectors, activation=activation)
             if self.norm is not None:
-                layer_norm(into, begin, into, begin, rows, step, *self.norm, vectors)
-            activate(self.activation, into, begin, last - row, step, vectors)
-            if not direct:
-                copy_rows(result, 0, last - row, count, out, place, pitch)
+                layer_norm(result, 0, result, 0, rows, FRAMES, *self.norm, vectors)
+                activate(self.activation, result, 0, rows, FRAMES, vectors)
+            copy_rows(result, 0, FRAMES, last - row, count, out, place, pitch)
+
+
+def norm_arrays(norm: tuple[np.ndarray, np.ndarray, float] | None) -> tuple[np.ndarray, np.ndarray, float]:
+    """A layer norm as `kernels.convolve` takes it: without weights where there is none."""
+    return norm or (np.zeros(0, np.float32), np.zeros(0, np.float32), 0.0)
 
 
 def _padding(convolution: nn.Conv1d) -> tuple[int, int]:

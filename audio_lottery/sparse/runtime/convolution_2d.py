@@ -138,7 +138,7 @@ class SparseConv2d(Packable):
             for row in range(rows):
                 self.matrix.multiply(operand[row * step :], result, 0, vectors=vectors)
                 where = (item * self.out_channels * rows + row) * columns + first
-                copy_rows(result, 0, self.out_channels, count, target, where, rows * columns)
+                copy_rows(result, 0, FRAMES, self.out_channels, count, target, where, rows * columns)
 
         each(work, batch * len(widths), needed * line + self.out_channels * FRAMES, "convolutions")
 

@@ -1,8 +1,6 @@
 """The convolutional front end of wav2vec2-like models: samples in, features out."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from audio_lottery.errors import ModelError
-from audio_lottery.sparse.kernels.elementwise import activate, layer_norm
-from audio_lottery.sparse.kernels.packing import pack_phases
-from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, VECTORS
+from audio_lottery.sparse.kernels.convolve import LAYER_KERNELS
+from audio_lottery.sparse.kernels.packing import copy_rows
+from audio_lottery.sparse.kernels.rows import BLOCK_ROWS
 from audio_lottery.sparse.kernels.vector import WIDTH
-from audio_lottery.sparse.runtime.convolution import SparseConv1d
+from audio_lottery.sparse.runtime.convolution import SparseConv1d, norm_arrays
 from audio_lottery.sparse.runtime.matrix import Places, SparseMatrix, compile_matrix
 from audio_lottery.sparse.runtime.modules import (
     Accelerated,
@@ -24,13 +22,10 @@ from audio_lottery.sparse.runtime.modules import (
     no_kernel,
     to_numpy,
 )
-from audio_lottery.sparse.runtime.threads import each, whole, workspace
+from audio_lottery.sparse.runtime.threads import each, part, whole, workspace
 
 # Output frames that go through all layers before the next ones do: what lies between the layers stays small.
 _FRAMES = 64
-
-# (first frame, elements of each phase, tile) to the tile filled
-Fill = Callable[[int, int, np.ndarray], None]
 
 _CLASSES = ("Wav2Vec2FeatureEncoder", "HubertFeatureEncoder")
 # A second of audio.
@@ -113,7 +108,9 @@ class FrontEnd(Accelerated):
             raise ModelError(f"{length} samples are too few for a frame of the model's front end")
         frames = lengths[-1]
         out = torch.empty(batch, self.layers[-1].out_channels, frames)
-        fills = [self.source.prepare(samples[item * length : (item + 1) * length], lengths[0]) for item in range(batch)]
+        signals = [samples[item * length : (item + 1) * length] for item in range(batch)]
+        with part("convolutions"):
+            firsts = [self.source.prepare(signal, lengths[0]) for signal in signals]
         target = out.numpy().reshape(-1)
         pieces = whole(whole(frames, _FRAMES) // _FRAMES, torch.get_num_threads())
         width = whole(frames, pieces) // pieces
@@ -122,43 +119,30 @@ class FrontEnd(Accelerated):
         def work(number: int, scratch: np.ndarray) -> None:
             item, piece = divmod(number, len(starts))
             first, last = starts[piece], min(starts[piece] + width, frames)
-            self._piece(fills[item], first, last, target, item * out[0].numel(), frames, scratch)
+            found, row = self._piece(signals[item], firsts[item], first, last)
+            copy_rows(
+                found, 0, row, self.layers[-1].out_channels, last - first, target, item * out[0].numel() + first, frames
+            )
 
-        each(work, batch * len(starts), max(layer.scratch for layer in self.layers), "convolutions")
+        each(work, batch * len(starts), 0, "convolutions")
         return out
 
-    def _piece(
-        self, source: Fill, first: int, last: int, out: np.ndarray, target: int, pitch: int, scratch: np.ndarray
-    ) -> None:
-        """All layers for the frames ``first`` to ``last`` of the last one, whose channels are ``pitch`` apart."""
+    def _piece(self, signal: np.ndarray, source: tuple[Any, ...], first: int, last: int) -> tuple[np.ndarray, int]:
+        """All layers for the frames ``first`` to ``last`` of the last one, in rows so far apart."""
         ranges = [(first, last)]
         for layer in reversed(self.layers):
             begin, end = ranges[0]
             ranges.insert(0, (begin * layer.stride, (end - 1) * layer.stride + layer.taps))
-        fill = source
+        samples = workspace("samples", self.source.step * self.source.wide)
+        read: tuple[Any, ...] = (signal, 0, 0, 0)
         for number, layer in enumerate(self.layers):
             begin, end = ranges[number + 1]
-            if number + 1 == len(self.layers):
-                result, origin, row = out, target + begin, pitch
-            else:
-                # two buffers take turns; rows begin on a cache line, and neighbours in different sets of the cache
-                row = whole(end - begin, 2 * WIDTH) + WIDTH
-                result, origin = workspace(f"front end {number % 2}", layer.out_channels * row), 0
-            for start in range(begin, end, FRAMES):
-                where, count = origin + start - begin, min(FRAMES, end - start)
-                layer.tile(partial(fill, start * layer.stride), result, where, row, count, scratch, result is not out)
-            if number + 1 < len(self.layers):
-                fill = _reader(self.layers[number + 1], result, row, begin, end)
-
-
-def _reader(layer: SparseConv1d, source: np.ndarray, pitch: int, begin: int, end: int) -> Fill:
-    """What fills the tiles of ``layer`` from rows ``pitch`` apart that hold its input, frames ``begin`` to ``end``."""
-
-    def fill(first: int, needed: int, tile: np.ndarray) -> None:
-        channels, length = layer.in_channels, end - begin
-        pack_phases(source, 0, channels, pitch, length, first - begin, layer.stride, needed, tile, layer.row)
-
-    return fill
+            # two buffers take turns; rows begin on a cache line, and neighbours in different sets of the cache
+            row = whole(end - begin, 2 * WIDTH) + WIDTH
+            result = workspace(f"front end {number % 2}", layer.out_channels * row)
+            layer.stretch(source, read, number == 0, begin, end, samples, result, row)
+            read = (result, row, end - begin, begin)
+        return result, row
 
 
 class _Source:
@@ -186,26 +170,17 @@ class _Source:
             self.epsilon = float(norm.eps)
             self.gain, self.offset = to_numpy(norm.weight).astype(np.float64), to_numpy(norm.bias).astype(np.float64)
 
-    def prepare(self, signal: np.ndarray, frames: int) -> Fill:
-        """The function that fills the tile of the second layer from its frame ``begin`` on."""
+    def prepare(self, signal: np.ndarray, frames: int) -> tuple[Any, ...]:
+        """The layer for this signal, as `kernels.convolve` takes it."""
         matrices = self._fold(signal, frames) if self.folds else self.matrices
-
-        def fill(begin: int, needed: int, tile: np.ndarray) -> None:
-            vectors = -(-needed // WIDTH)
-            samples = workspace("samples", self.step * self.wide)
-            count = vectors * WIDTH + self.reach
-            pack_phases(signal, 0, 1, 0, signal.size, begin * self.stride, self.step, count, samples, self.wide)
-            for phase, matrix in enumerate(matrices):
-                for first in range(0, vectors, VECTORS):
-                    now = min(VECTORS, vectors - first)
-                    target = phase * self.row + first * WIDTH
-                    matrix.multiply(samples[first * WIDTH :], tile, target, self.phases * self.row, vectors=now)
-                if self.norm is not None:
-                    place, stride = phase * self.row, self.phases * self.row
-                    layer_norm(tile, place, tile, place, self.channels, stride, *self.norm, vectors)
-            activate(self.activation, tile, 0, self.channels * self.phases, self.row, vectors)
-
-        return fill
+        one = matrices[0]
+        for matrix in matrices:
+            matrix.count(0, matrix.rows, whole(frames, self.phases) // self.phases // WIDTH + 1)
+        columns = np.concatenate([matrix.columns.astype(np.int32) * np.int32(matrix.unit) for matrix in matrices])
+        return (
+            LAYER_KERNELS[one.kernel], one.values, columns, one.pointers, one.bias, self.stride, self.phases, self.wide,
+            self.reach, self.activation, norm_arrays(self.norm),
+        )  # fmt: skip
 
     def _fold(self, signal: np.ndarray, frames: int) -> list[SparseMatrix]:
         """The matrices with the group norm of this signal in their values and biases."""

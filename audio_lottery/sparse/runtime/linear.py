@@ -100,10 +100,8 @@ class SparseLinear(Packable):
         for frame in range(frames):
             target = frame * self.out_features
             for piece, matrix in self.pieces:
-                places = matrix.places
-                stride = places.half_stride if matrix.kernel == "csr_bf16" else places.stride
                 _FRAME_KERNELS[matrix.kernel](
-                    matrix.values, matrix.offsets, stride.bit_length() - 1, matrix.pointers, matrix.bias, source,
+                    matrix.values, matrix.columns, matrix.pointers, matrix.bias, source,
                     frame * self.in_features + piece.start, out, target, piece.start > 0,
                 )  # fmt: skip
         if self.activation:
@@ -133,15 +131,14 @@ class SparseLinear(Packable):
                 operand = matrix.operand(tile, 0, self.in_features, vectors)
                 for row in range(0, self.out_features, rows):
                     last = min(row + rows, self.out_features)
-                    matrix.multiply(operand, result, 0, rows=(row, last), vectors=vectors)
-                    activate(self.activation, result, 0, last - row, FRAMES, vectors)
+                    ours = row, last
+                    matrix.multiply(operand, result, 0, rows=ours, vectors=vectors, activation=self.activation)
                     unpack(result, 0, last - row, count, out, first, self.out_features, row)
                 return
             for piece, matrix in self.pieces:
                 pack(source, first, count, self.in_features, piece.start, piece.stop, tile, 0)
-                origin = 0 if piece.start else -1
                 operand = matrix.operand(tile, 0, piece.stop - piece.start, vectors)
-                matrix.multiply(operand, result, 0, start=result, origin=origin, vectors=vectors)
+                matrix.multiply(operand, result, 0, start=(result, 0) if piece.start else None, vectors=vectors)
             activate(self.activation, result, 0, rows, FRAMES, vectors)
             unpack(result, 0, rows, count, out, first, self.out_features, 0)
 

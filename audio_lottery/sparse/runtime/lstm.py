@@ -272,7 +272,7 @@ class _Job:
             buffer.reshape(size, WIDTH)[: units.size, : items.size] = before[direction][np.ix_(items, units)].T
         begin, step = self._begin(direction, items)
         recur_lanes(
-            matrix.kernel != "csr", matrix.values, matrix.offsets, matrix.pointers, matrix.bias,
+            matrix.kernel != "csr", matrix.values, matrix.columns, matrix.unit, matrix.pointers, matrix.bias,
             self.gates, len(self.recurrences) * GATES * size, direction * GATES * size,
             self.rows, begin, step, self.lengths[items], state, cell, work, ends,
             units, self.out, len(self.recurrences) * units.size, direction * units.size,

@@ -48,20 +48,18 @@ def compile_matrix(
     bias = np.zeros(rows, np.float32) if bias is None else bias.astype(np.float32)
     if kernel in INT8_FUNCTIONS:
         return quantise(kernel, weight, places, bias)
-    offsets = places.offsets(kernel)
     if kernel.startswith("csr"):
-        values, offsets, counts = weight[kept], offsets[np.nonzero(kept)[1]], kept.sum(1)
+        values, blocks = weight[kept], kept
     elif kernel == "block16x1":
         blocks = _blocks(kept, 1)
         values = weight.reshape(-1, BLOCK_ROWS, columns).transpose(0, 2, 1)[blocks]
-        offsets, counts = offsets[np.nonzero(blocks)[1]], blocks.sum(1)
     else:
         blocks = _blocks(kept, 2)
         values = bfloat16_pairs(weight).reshape(-1, BLOCK_ROWS, columns // 2).transpose(0, 2, 1)[blocks]
-        offsets, counts = np.nonzero(blocks)[1] * places.stride, blocks.sum(1)
-    pointers = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    pointers = np.concatenate([[0], np.cumsum(blocks.sum(1))]).astype(np.int64)
     values = np.ascontiguousarray(values).reshape(-1)
-    return SparseMatrix(kernel, rows, total, values, offsets.astype(np.int32), pointers, bias, places)
+    numbers = places.numbers(kernel, np.nonzero(blocks)[1])
+    return SparseMatrix(kernel, rows, total, values, *numbers, pointers, bias, places)
 
 
 def _stored(kernel: str, kept: np.ndarray) -> int | None:

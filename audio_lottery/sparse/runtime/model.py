@@ -11,7 +11,7 @@ from transformers import GenerationMixin
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.runtime.modules import NO_SAVING, Accelerated
 from audio_lottery.sparse.runtime.plan import Plan
-from audio_lottery.sparse.runtime.threads import recording
+from audio_lottery.sparse.runtime.threads import Tally, recording
 from audio_lottery.sparse.runtime.writer import looked_up_once
 
 
@@ -36,12 +36,17 @@ class AcceleratedModel:
 
     def profile(self, *inputs: Any, **options: Any) -> list[tuple[str, float]]:
         """Seconds by part of one call, longest first; last what is in none (norms, copies, modules left alone)."""
-        with torch.no_grad(), recording() as times:
+        return [(name, tally.seconds) for name, tally in self.budget(*inputs, **options)]
+
+    def budget(self, *inputs: Any, **options: Any) -> list[tuple[str, Tally]]:
+        """`profile` with what each part multiplied and read: of "everything else", only the seconds are known."""
+        with torch.no_grad(), recording() as record:
             begin = time.perf_counter()
             self(*inputs, **options)
             total = time.perf_counter() - begin
-        rest = total - sum(times.values())
-        return [*sorted(times.items(), key=lambda item: -item[1]), ("everything else", rest)]
+        rest = total - sum(tally.seconds for tally in record.tallies.values())
+        longest = sorted(record.tallies.items(), key=lambda item: -item[1].seconds)
+        return [*longest, ("everything else", Tally(rest))]
 
     def save_pretrained(self, *arguments: object, **options: object) -> None:
         """Refuse.

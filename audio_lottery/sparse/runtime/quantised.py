@@ -28,7 +28,7 @@ class QuantisedMatrix(SparseMatrix):
 
     Attributes:
         values: int32, four signed bytes each: [quads], or [quads · 16].
-        offsets: [quads · 4] int32, see `kernels.int8`.
+        columns: [quads · 4], of each weight.
         pointers: int64, where the quads of each row (or 16 rows) begin.
         scales: [rows] float32.
         zeros: [rows] int32, what sums start from.
@@ -47,8 +47,17 @@ class QuantisedMatrix(SparseMatrix):
         """Bytes of a row of the operand."""
         return row_bytes(self.places.reach)
 
+    @property
+    def arrays(self) -> tuple[np.ndarray | int, ...]:
+        """See `SparseMatrix.arrays`."""
+        return self.values, self.columns, self.unit, self.pointers, self.zeros, self.scales, self.bias
+
+    def operand_space(self, features: int) -> tuple[int, int, np.dtype]:
+        """See `SparseMatrix.operand_space`."""
+        return self._row, (HEAD + features * self._row) // 4, np.dtype(np.uint8)
+
     @cached_property
-    def _most(self) -> int:
+    def most(self) -> int:
         """Quads that 16 rows have at most."""
         return int(np.diff(self.pointers).max(initial=0))
 
@@ -56,9 +65,7 @@ class QuantisedMatrix(SparseMatrix):
         """[rows, columns] with its zeros; weights stay rounded."""
         found = np.zeros((self.rows, self.places.rows.size), np.float32)
         quad_row = np.repeat(np.arange(self.pointers.size - 1), np.diff(self.pointers))
-        places = self.places.rows * self._row + self.places.shifts
-        order = np.argsort(places)
-        column = order[np.searchsorted(places[order], self.offsets)].reshape(-1, QUAD)
+        column = self.places.columns(self.kernel, self.columns).reshape(-1, QUAD)
         weights = self.values.view(np.int8)
         if self.kernel == "csr_int8":
             # what fills a row's last quad is a zero beside a weight of the same column
@@ -91,18 +98,20 @@ class QuantisedMatrix(SparseMatrix):
         stride: int = FRAMES,
         *,
         rows: tuple[int, int] | None = None,
-        start: np.ndarray | None = None,
-        origin: int = -1,
+        start: tuple[np.ndarray, int] | None = None,
         vectors: int = VECTORS,
+        activation: int = 0,
     ) -> None:
         """See `SparseMatrix.multiply`."""
         first, last = rows or (0, self.rows)
+        self.count(first, last, vectors)
         scratch: tuple[np.ndarray, ...] = ()
         if self.kernel == "block16_int8":
-            scratch = (workspace("quads", self._most * FRAMES).view(np.int32),)
+            scratch = (workspace("quads", self.most * FRAMES).view(np.int32),)
         INT8_FUNCTIONS[self.kernel](
-            self.values, self.offsets, self.pointers, self.zeros, self.scales, first, last, self.bias, operand, out,
-            target, stride, out if start is None else start, origin, stride, vectors, *scratch,
+            self.values, self.columns, self.unit, self.pointers, self.zeros, self.scales, first, last, self.bias,
+            operand, out, target, stride, *(start or (out, -1)), stride, vectors, activation,
+            *scratch,
         )  # fmt: skip
 
 
@@ -130,21 +139,20 @@ def quantise(kernel: str, weight: np.ndarray, places: Places, bias: np.ndarray) 
     else:
         blocks = (-1, BLOCK_ROWS, weight.shape[1])
         lines, groups = kept.reshape(blocks).any(1), steps.reshape(blocks)
-    offsets = places.rows * row_bytes(places.reach) + places.shifts
     counts = -(-lines.sum(1) // QUAD)
     pointers = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     height = groups.shape[1]
     values = np.zeros((int(pointers[-1]), height, QUAD), np.int8)
     # what fills a row up is a zero that reads what its first weight reads
-    where = np.repeat(offsets[lines.argmax(1)], counts)[:, None].repeat(QUAD, 1).astype(np.int32)
+    where = np.repeat(lines.argmax(1), counts)[:, None].repeat(QUAD, 1)
     line, column = np.nonzero(lines)
     # the place of a kept column within its row's quads
     number = np.arange(line.size) - np.concatenate([[0], np.cumsum(lines.sum(1))])[line]
     quad, place = pointers[line] + number // QUAD, number % QUAD
     values[quad, :, place] = groups[line, :, column]
-    where[quad, place] = offsets[column]
+    where[quad, place] = column
     zeros = (-ZERO * steps.astype(np.int32).sum(1)).astype(np.int32)
     return QuantisedMatrix(
         kernel, rows, int(np.count_nonzero(kept)), np.ascontiguousarray(values).view(np.int32).reshape(-1),
-        where.reshape(-1), pointers, bias, places, scales.astype(np.float32), zeros,
+        *places.numbers(kernel, where.reshape(-1)), pointers, bias, places, scales.astype(np.float32), zeros,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from audio_lottery.sparse.runtime.head import CTCHead
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
 from audio_lottery.sparse.runtime.modules import Accelerated, Packable, changed
+from audio_lottery.sparse.runtime.projection import FeatureProjection
 from audio_lottery.sparse.runtime.subsampling import Subsampling
 from audio_lottery.sparse.runtime.wav2vec2 import Encoder
 from audio_lottery.sparse.runtime.whisper import WindowEncoder
@@ -20,6 +21,7 @@ from audio_lottery.sparse.runtime.words import WordLinear
 # The first that claims a module decides on it.
 RUNNERS: list[type[Accelerated]] = [
     FrontEnd,
+    FeatureProjection,
     Encoder,
     WindowEncoder,
     DecoderLayer,
@@ -53,4 +55,5 @@ def runner_of(module: nn.Module) -> tuple[type[Accelerated] | None, str]:
 
 
 def _is_packable(module: nn.Module) -> bool:
-    return any(issubclass(runner, Packable) and runner.claims(module) for runner in RUNNERS)
+    # from the end: the last ones look at a module's class alone, the words' at its weights
+    return any(issubclass(runner, Packable) and runner.claims(module) for runner in reversed(RUNNERS))

@@ -1,14 +1,15 @@
 """A packed weight matrix, and where it finds its input in a tile."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from audio_lottery.sparse.kernels.half import block_rows_half, csr_rows_half, frame_pairs, row_pairs
+from audio_lottery.sparse.kernels.int8 import row_bytes
 from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, FRAMES, VECTORS, block_rows, csr_rows
 from audio_lottery.sparse.kernels.vector import WIDTH
-from audio_lottery.sparse.runtime.threads import whole, workspace
+from audio_lottery.sparse.runtime.threads import record, whole, workspace
 
 FUNCTIONS = {
     "csr": csr_rows,
@@ -33,6 +34,7 @@ class Places:
     stride: int
 
     @staticmethod
+    @lru_cache(maxsize=64)
     def plain(columns: int) -> "Places":
         """Those of a linear layer: column c is row c."""
         return Places(np.arange(columns), np.zeros(columns, np.int64), FRAMES)
@@ -47,10 +49,34 @@ class Places:
         """Elements from one row of frame pairs to the next."""
         return whole(FRAMES // 2 + self.reach, WIDTH)
 
-    def offsets(self, kernel: str) -> np.ndarray:
-        """Where in a kernel's operand the row of each column begins, where columns are not pairs."""
-        stride = self.half_stride if kernel == "csr_bf16" else self.stride
-        return self.rows * stride + self.shifts
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether column c is row c, from its beginning."""
+        return self.reach == 0 and bool((self.rows == np.arange(self.rows.size)).all())
+
+    def _unit(self, kernel: str) -> int:
+        """From one row of a kernel's operand to the next."""
+        if kernel == "csr_bf16":
+            return self.half_stride
+        return row_bytes(self.reach) if kernel.endswith("int8") else self.stride
+
+    def numbers(self, kernel: str, columns: np.ndarray) -> tuple[np.ndarray, int]:
+        """Columns (of "block16x2_bf16": pairs of columns) as a kernel reads them, and its unit.
+
+        In two bytes each where they are the rows of the tile in order, else where the rows begin.
+        """
+        unit = self._unit(kernel)
+        if kernel == "block16x2_bf16" or (self.in_order and self.rows.size <= 1 << 16):
+            return columns.astype(np.uint16), unit
+        return (self.rows * unit + self.shifts)[columns].astype(np.int32), 1
+
+    def columns(self, kernel: str, numbers: np.ndarray) -> np.ndarray:
+        """The columns of what `numbers` gave."""
+        if numbers.dtype == np.uint16:
+            return numbers
+        places = self.rows * self._unit(kernel) + self.shifts
+        order = np.argsort(places)
+        return np.asarray(order[np.searchsorted(places[order], numbers)])
 
 
 @dataclass(frozen=True)
@@ -63,7 +89,8 @@ class SparseMatrix:
         rows: output rows.
         kept: weights that are not zero.
         values: [kept], or [blocks · 16] float32; [blocks · 16] int32 pairs of bfloat16 for "block16x2_bf16".
-        offsets: int32, where in the operand the row of a weight or block begins.
+        columns: of each weight or block, see `Places.numbers`.
+        unit: see there.
         pointers: int64, where the weights of each row (or 16 rows) begin.
         bias: [rows] float32.
         places: how the tile is laid out.
@@ -73,7 +100,8 @@ class SparseMatrix:
     rows: int
     kept: int
     values: np.ndarray
-    offsets: np.ndarray
+    columns: np.ndarray
+    unit: int
     pointers: np.ndarray
     bias: np.ndarray
     places: Places
@@ -81,28 +109,22 @@ class SparseMatrix:
     @property
     def bytes(self) -> int:
         """Memory that the arrays take."""
-        return sum(array.nbytes for array in (self.values, self.offsets, self.pointers, self.bias))
+        return sum(array.nbytes for array in (self.values, self.columns, self.pointers, self.bias))
 
     def dense(self) -> np.ndarray:
         """[rows, columns] with its zeros, as it was given; weights of "block16x2_bf16" stay rounded."""
         dense = np.zeros((self.rows, self.places.rows.size), np.float32)
         row = np.repeat(np.arange(self.pointers.size - 1), np.diff(self.pointers))
+        columns = self.places.columns(self.kernel, self.columns)
         if self.kernel == "block16x2_bf16":
             pairs = self.values.view(np.uint32).reshape(-1, BLOCK_ROWS)
             numbers = np.stack([pairs << 16, pairs & 0xFFFF0000], 2).view(np.float32)
-            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1, 2)[row, :, self.offsets // self.places.stride] = (
-                numbers
-            )
-            return dense
-        offsets = self.places.offsets(self.kernel)
-        order = np.argsort(offsets)
-        column = order[np.searchsorted(offsets[order], self.offsets)]
-        if self.kernel == "block16x1":
-            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1)[row, :, column] = self.values.reshape(
-                -1, BLOCK_ROWS
-            )
+            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1, 2)[row, :, columns] = numbers
+        elif self.kernel == "block16x1":
+            values = self.values.reshape(-1, BLOCK_ROWS)
+            dense.reshape(len(dense) // BLOCK_ROWS, BLOCK_ROWS, -1)[row, :, columns] = values
         else:
-            dense[row, column] = self.values
+            dense[row, columns] = self.values
         return dense
 
     def operand(self, tile: np.ndarray, base: int, features: int, vectors: int, name: str = "pairs") -> np.ndarray:
@@ -128,6 +150,27 @@ class SparseMatrix:
             return pairs
         return tile[base:]
 
+    @property
+    def arrays(self) -> tuple[np.ndarray | int, ...]:
+        """Values, columns, unit, pointers, zeros, scales and bias, as `kernels.convolve` takes them."""
+        nothing = np.zeros(0, np.int32), np.zeros(0, np.float32)
+        return self.values, self.columns, self.unit, self.pointers, *nothing, self.bias
+
+    def operand_space(self, features: int) -> tuple[int, int, np.dtype]:
+        """Of a tile's operand: elements from one row to the next, numbers of 32 bits in all, type."""
+        row = self.places.half_stride if self.kernel == "csr_bf16" else 0
+        return row, features * row, np.dtype(np.int32)
+
+    def count(self, first: int, last: int, vectors: int) -> None:
+        """Tell whoever counts what a product multiplies and reads."""
+        counter = record()
+        if counter is None or not self.kept:
+            return
+        step = self.rows // (self.pointers.size - 1)
+        share = (self.pointers[last // step] - self.pointers[first // step]) / self.pointers[-1]
+        size = round(share * (self.values.nbytes + self.columns.nbytes))
+        counter.add(round(self.kept * share) * vectors * WIDTH, (id(self), first, last), size)
+
     def multiply(
         self,
         operand: np.ndarray,
@@ -136,9 +179,9 @@ class SparseMatrix:
         stride: int = FRAMES,
         *,
         rows: tuple[int, int] | None = None,
-        start: np.ndarray | None = None,
-        origin: int = -1,
+        start: tuple[np.ndarray, int] | None = None,
         vectors: int = VECTORS,
+        activation: int = 0,
     ) -> None:
         """out = W·x + bias (+ start), all flat arrays; see `kernels.rows.csr_rows`.
 
@@ -148,14 +191,16 @@ class SparseMatrix:
             target: see above.
             stride: see above.
             rows: first and one past the last output row; all by default.
-            start: added to the product, same stride, from ``origin`` on.
-            origin: see above.
+            start: added to the product: numbers of the same stride, and where they begin.
             vectors: vectors of frames.
+            activation: of the sums, see `kernels.elementwise.activate`.
         """
         first, last = rows or (0, self.rows)
+        self.count(first, last, vectors)
         FUNCTIONS[self.kernel](
             self.values,
-            self.offsets,
+            self.columns,
+            self.unit,
             self.pointers,
             first,
             last,
@@ -164,8 +209,8 @@ class SparseMatrix:
             out,
             target,
             stride,
-            out if start is None else start,
-            origin,
+            *(start or (out, -1)),
             stride,
             vectors,
+            activation,
         )

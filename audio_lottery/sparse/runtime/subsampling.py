@@ -132,7 +132,7 @@ class Subsampling(Accelerated):
             last = self._stages(signal, sizes, first, lengths[item])
             for piece, matrix in self.pieces:
                 operand = matrix.operand(last, piece.start * FRAMES, piece.stop - piece.start, vectors)
-                matrix.multiply(operand, scratch, 0, start=scratch, origin=0 if piece.start else -1, vectors=vectors)
+                matrix.multiply(operand, scratch, 0, start=(scratch, 0) if piece.start else None, vectors=vectors)
             unpack(scratch, 0, self.features, count, target, item * longest + first, self.features, 0)
 
         if out.numel():

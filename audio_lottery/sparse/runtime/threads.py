@@ -1,44 +1,88 @@
 """Work shared between as many threads as torch is set to use.
 
 The kernels release the GIL, so Python's own threads do; each takes the next piece of work when it has finished one, and
-the caller works too. Threads do not survive a fork: the pool is made anew in a child process.
+the caller works too.
 """
 
 import itertools
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+from audio_lottery.sparse.runtime.helpers import helpers_of
+
 _kept = threading.local()
-# Seconds by part of the model while `recording`, else None.
-_times: dict[str, float] | None = None
+
+
+@dataclass
+class Tally:
+    """What a part of a model has done.
+
+    Attributes:
+        seconds: that it took.
+        multiply_adds: of kept weights, and of attention, for whole vectors of frames.
+        bytes: of the weights that it read, each counted once.
+    """
+
+    seconds: float = 0.0
+    multiply_adds: int = 0
+    bytes: int = 0
+
+
+class Record:
+    """Tallies of the parts of a model by name, for one call at a time."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[str, Tally] = {}
+        self._inside = Tally()
+        self._seen: set[Hashable] = set()
+        self._adding = threading.Lock()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count what the block does towards a name."""
+        before, begin = self._inside, time.perf_counter()
+        self._inside = self.tallies.setdefault(name, Tally())
+        yield
+        self._inside.seconds += time.perf_counter() - begin
+        self._inside = before
+
+    def add(self, multiply_adds: int, weights: Hashable = None, size: int = 0) -> None:
+        """Count work, from any thread; ``weights``, of ``size`` bytes, when they come for the first time."""
+        with self._adding:
+            self._inside.multiply_adds += multiply_adds
+            if weights is not None and weights not in self._seen:
+                self._seen.add(weights)
+                self._inside.bytes += size
+
+
+_record: Record | None = None
 
 
 @contextmanager
-def recording() -> Iterator[dict[str, float]]:
-    """Seconds that the parts of a model take within the block, by name; for one model call at a time."""
-    global _times
-    _times = {}
+def recording() -> Iterator[Record]:
+    """Within the block, count what the parts of a model do; for one model call at a time."""
+    global _record
+    _record = Record()
     try:
-        yield _times
+        yield _record
     finally:
-        _times = None
+        _record = None
 
 
-@contextmanager
-def part(name: str) -> Iterator[None]:
-    """Count the seconds of the block towards a name, while `recording`."""
-    times, begin = _times, time.perf_counter()
-    yield
-    if times is not None:
-        times[name] = times.get(name, 0.0) + time.perf_counter() - begin
+def record() -> Record | None:
+    """What counts, while `recording`."""
+    return _record
+
+
+def part(name: str) -> AbstractContextManager[None]:
+    """Count the block towards a name, while `recording`."""
+    return nullcontext() if _record is None else _record.part(name)
 
 
 def each(work: Callable[[int, np.ndarray], None], count: int, scratch: int = 0, name: str = "other") -> None:
@@ -58,17 +102,12 @@ def each(work: Callable[[int, np.ndarray], None], count: int, scratch: int = 0, 
         while (number := next(numbers)) < count:
             work(number, space)
 
+    threads = torch.get_num_threads()
     with part(name) if name else nullcontext():
-        _run(take, count)
-
-
-def _run(take: Callable[[], None], count: int) -> None:
-    helpers = [_pool().submit(take) for _ in range(min(torch.get_num_threads(), count) - 1)]
-    try:
-        take()
-    finally:
-        for helper in helpers:
-            helper.result()
+        if min(threads, count) > 1:
+            helpers_of(threads - 1).run(take, min(threads, count) - 1)
+        else:
+            take()
 
 
 def workspace(name: str, size: int) -> np.ndarray:
@@ -88,20 +127,20 @@ def aligned(size: int) -> np.ndarray:
     return torch.empty(size).numpy()
 
 
-def _pool() -> ThreadPoolExecutor:
-    key = (os.getpid(), torch.get_num_threads())
-    if key not in _pools:
-        _pools.clear()
-        _pools[key] = ThreadPoolExecutor(max(key[1] - 1, 1), thread_name_prefix="audio_lottery")
-    return _pools[key]
+def equal_parts(count: int, parts: int, unit: int) -> list[tuple[int, int]]:
+    """First and one past the last of up to ``parts`` parts of ``count`` things, in whole units but for the last."""
+    units = whole(count, unit) // unit
+    parts = min(parts, units)
+    ends = [min(units * number // parts * unit, count) for number in range(parts + 1)]
+    return list(itertools.pairwise(ends))
 
 
-def tile_widths(frames: int, tile: int, vector: int) -> list[int]:
+def tile_widths(frames: int, tile: int, vector: int, threads: int | None = None) -> list[int]:
     """``frames`` cut into equal tiles of at most ``tile``: as many as keep every thread busy, in whole vectors.
 
-    One thread may get no tile where there are too few vectors.
+    One thread may get no tile where there are too few vectors. Without ``threads``, those of torch.
     """
-    threads = torch.get_num_threads()
+    threads = threads or torch.get_num_threads()
     tiles = whole(frames, tile) // tile
     tiles = whole(tiles, threads) if tiles < 4 * threads else tiles
     width = min(whole(whole(frames, tiles) // tiles, vector), tile)

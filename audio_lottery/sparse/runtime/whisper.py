@@ -4,6 +4,7 @@ import copy
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
@@ -30,7 +31,6 @@ class WindowEncoder(Encoder):
 
     def __init__(self, module: Any, precision: str = "float32") -> None:
         super().__init__(_Likeness(module), precision)
-        self.before = True
         self.config = module.config
         convolutions = module.conv1, module.conv2
         self.front = [SparseConv1d(one, precision, activation="gelu") for one in convolutions]
@@ -81,7 +81,8 @@ class WindowEncoder(Encoder):
         batch, size, positions = heard.shape
         out = torch.empty(batch, positions, size)
         for item in range(batch):
-            self._encode(heard[item].t(), positions, out[item].numpy().reshape(-1))
+            signal, row = self._with_positions(heard[item].t(), positions)
+            self.layers.run(signal, row, positions, positions, out[item].numpy().reshape(-1))
         return BaseModelOutput(last_hidden_state=out)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "WindowEncoder":
@@ -93,11 +94,15 @@ class WindowEncoder(Encoder):
     def _freeze_parameters(self) -> None:
         """transformers' switch; there is nothing left to freeze."""
 
+    def _norms_first(self, module: Any) -> bool:
+        return True
+
     def _take_positions(self, module: Any, precision: str) -> None:
         self.embed_positions = _table(module.embed_positions)
 
-    def _with_positions(self, x: Tensor, length: int) -> Tensor:
-        return (x.t() + self.embed_positions.weight[:length].t()).contiguous()
+    def _with_positions(self, x: Tensor, length: int) -> tuple[np.ndarray, int]:
+        found = (x.t() + self.embed_positions.weight[:length].t()).contiguous()
+        return found.numpy().reshape(-1), length
 
 
 def _frames(module: Any) -> int:

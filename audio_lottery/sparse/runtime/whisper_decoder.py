@@ -47,14 +47,14 @@ class Narrow:
         kernel: "csr" or "block16x1".
         rows: output rows.
         kept: weights that are not zero.
-        arrays: what `kernels.narrow` reads: values, pointers and bias as `SparseMatrix` has them, and between the
-            first two columns (uint16: half as many bytes) and, for blocks, offsets in a narrow tile; whether in blocks.
+        arrays: what `kernels.narrow` reads: values, columns, unit (of a narrow tile), pointers and bias as
+            `SparseMatrix` has them; whether in blocks.
     """
 
     kernel: str
     rows: int
     kept: int
-    arrays: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]
+    arrays: tuple[np.ndarray, np.ndarray, int, np.ndarray, np.ndarray, bool]
 
 
 class DecoderLayer(Accelerated):
@@ -252,15 +252,8 @@ def _narrow(weight: np.ndarray, bias: np.ndarray) -> Narrow:
     columns = weight.shape[1]
     places = Places(np.arange(columns), np.zeros(columns, np.int64), WIDTH)
     matrix = compile_matrix(weight, places, bias, KERNELS["float32"])
-    blocks, found = matrix.kernel != "csr", (matrix.offsets // WIDTH).astype(np.uint16)
-    arrays = (
-        matrix.values,
-        found,
-        matrix.offsets if blocks else matrix.offsets[:0],
-        matrix.pointers,
-        matrix.bias,
-        blocks,
-    )
+    blocks = matrix.kernel != "csr"
+    arrays = (matrix.values, matrix.columns, matrix.unit, matrix.pointers, matrix.bias, blocks)
     return Narrow(matrix.kernel, matrix.rows, matrix.kept, arrays)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from audio_lottery.sparse.kernels.vector import HAS_HALF, WIDTH
 from audio_lottery.sparse.kernels.words import WORD_ROWS
-from audio_lottery.sparse.runtime.modules import Packable, bias_of, changed, features_array, to_numpy
+from audio_lottery.sparse.runtime.modules import Packable, bias_of, changed, features_array, to_numpy, weights_of
 from audio_lottery.sparse.runtime.threads import each
 
 # Outputs from which on a layer counts as one over words.
@@ -50,7 +50,8 @@ class WordLinear(Packable):
         """See `Accelerated`; what is narrow, or pruned, is left to others."""
         if type(module) is not nn.Linear or module.out_features < _WIDE or module.in_features % WIDTH:
             return False
-        return int(torch.count_nonzero(module.weight)) > _DENSE * module.weight.numel()
+        with weights_of(module):
+            return int(torch.count_nonzero(module.weight)) > _DENSE * module.weight.numel()
 
     @classmethod
     def misfit(cls, module: nn.Linear) -> str:

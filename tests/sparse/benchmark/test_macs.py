@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from audio_lottery.sparse.benchmark import Subject, count_macs, profile, profile_modules, profile_ours
+from audio_lottery.sparse.benchmark import PartBudget, Subject, budget_ours, count_macs, profile, profile_modules
 from audio_lottery.sparse.benchmark.module_kinds import kind_of
 from audio_lottery.sparse.benchmark.own import pruned
 
@@ -101,6 +101,14 @@ def test_profile_is_exclusive_and_adds_up(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_our_own_profile_is_asked_where_there_is_one() -> None:
-    fast = SimpleNamespace(profile=lambda inputs: [("linear", 0.25), ("pack", 0.5), ("linear", 0.5)])
-    assert profile_ours(fast, torch.ones(1)) == {"linear": 0.75, "pack": 0.5}
-    assert profile_ours(nn.Linear(2, 2), torch.ones(1, 2)) is None
+    times = iter([9.0, 0.5, 0.25, 1.0])
+
+    def own(inputs):
+        return [
+            ("pack", SimpleNamespace(seconds=0.25, multiply_adds=0, bytes=0)),
+            ("linear", SimpleNamespace(seconds=next(times), multiply_adds=7, bytes=3)),
+        ]
+
+    found = budget_ours(SimpleNamespace(budget=own), torch.ones(1), repeats=3)
+    assert found == [PartBudget("linear", 0.5, 7, 3), PartBudget("pack", 0.25, 0, 0)]
+    assert budget_ours(nn.Linear(2, 2), torch.ones(1, 2)) is None

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_lottery.sparse.kernels.attention import ROWS, SCRATCH, attend
-from audio_lottery.sparse.kernels.attention_half import attend_half, halve_projections, round_projections
+from audio_lottery.sparse.kernels.attention import ROWS, SCRATCH, attend_heads
+from audio_lottery.sparse.kernels.attention_half import attend_heads_half, halve_projections, round_projections
 from audio_lottery.sparse.kernels.rows import FRAMES, VECTORS
 from audio_lottery.sparse.kernels.vector import HAS_BF16_DOT, HAS_INT8_DOT, WIDTH
 
@@ -45,17 +45,15 @@ def check(keys, size, vectors, number, scale=1.0, shift=0.0, heads=2, tolerance=
     """One head's output for the queries of tile ``number``, compared."""
     qkv = projections(len(keys), heads, size, scale)
     qkv[:, 1] += np.float32(shift)
-    step = 3 * heads * size * FRAMES
     head = heads - 1
     row = head * size * FRAMES
     third = heads * size * FRAMES
     out = np.full(len(keys) * third, -777, np.float32)
     scratch = np.full(SCRATCH + size * 2 * WIDTH, np.nan, np.float32)
     target = number * third + row
-    attend(
-        qkv.ravel(), number * step + row, third + row, 2 * third + row, step, np.array(keys, np.int64), size, out,
-        target, scratch, vectors,
-    )  # fmt: skip
+    attend_heads(
+        head, heads, heads, size, qkv.ravel(), number, np.array(keys, np.int64), out, number * third, scratch, vectors
+    )
     frames = vectors * WIDTH
     found = out[target : target + size * FRAMES].reshape(size, FRAMES)
     np.testing.assert_allclose(found[:, :frames], reference(qkv, keys, head, number, frames), rtol=2e-4, atol=tolerance)
@@ -110,23 +108,16 @@ def check_half(keys, size, vectors, number, in_bytes=False, heads=2):
     share = 3 * third // 2
     pairs = np.full(len(keys) * share, -1, np.int32)
     for tile in range(len(keys)):
-        if in_bytes:
-            round_projections(qkv.ravel(), tile * 3 * third, heads, size, pairs, tile * share, VECTORS)
-        else:
-            halve_projections(qkv.ravel(), tile * 3 * third, heads * size, pairs, tile * share, VECTORS)
-    row = (heads - 1) * size * FRAMES
-    query, key, scales = row // 2, third // 2 + row // 2, (-1, 0, 0)
-    if in_bytes:
-        scale = third // 2 + (heads - 1) * FRAMES
-        query, key = row // 4, third // 4 + row // 4
-        scales = (number * share + scale, scale + heads * FRAMES, scale + 2 * heads * FRAMES)
-    target = number * third + row
+        halve = round_projections if in_bytes else halve_projections
+        for part in ((0, 1), (1, heads)):
+            halve(qkv.ravel(), tile * 3 * third, heads, size, *part, pairs, tile * share, VECTORS)
+    target = number * third + (heads - 1) * size * FRAMES
     out = np.full(len(keys) * third, -777, np.float32)
     scratch = np.full(SCRATCH + size * 2 * WIDTH, np.nan, np.float32)
     weights = np.full(SCRATCH // 2, -1, np.int32)
-    attend_half(
-        pairs, number * share + query, key, third + row // 2, share, np.array(keys, np.int64), size, out, target,
-        scratch, weights, vectors, *scales,
+    attend_heads_half(
+        heads - 1, heads, heads, size, pairs, number, np.array(keys, np.int64), out, number * third, scratch, weights,
+        vectors, in_bytes,
     )  # fmt: skip
     frames = vectors * WIDTH
     found = out[target : target + size * FRAMES].reshape(size, FRAMES)

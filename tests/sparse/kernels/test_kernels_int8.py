@@ -69,7 +69,7 @@ def test_product_equals_whole_numbers(kernel, data):
             more = more + start[where : where + frames]
         where = target + (number - first) * FRAMES
         expected[where : where + frames] = total + more
-    matrix.multiply(x, out, target, rows=(first, last), start=start, origin=origin, vectors=vectors)
+    matrix.multiply(x, out, target, rows=(first, last), start=None if origin < 0 else (start, origin), vectors=vectors)
     assert np.array_equal(out, expected)
     assert np.array_equal(matrix.dense(), steps.astype(np.float32) * scales[:, None])
 

@@ -36,8 +36,7 @@ def test_products(rows, columns, frames, adds, density):
     for kernel in ("csr", *(("block16x1",) if rows % 16 == 0 else ())):
         places = Places(np.arange(columns), np.zeros(columns, np.int64), WIDTH)
         made = compile_matrix(weight.astype(np.float32), places, bias, (kernel,))
-        found = (made.offsets // WIDTH).astype(np.uint16)
-        matrix = (made.values, found, made.offsets, made.pointers, made.bias, kernel != "csr")
+        matrix = (made.values, made.columns, made.unit, made.pointers, made.bias, kernel != "csr")
         tile, out = (np.full(size * WIDTH, np.nan, np.float32) for size in (columns, rows))
         pack_narrow(x.ravel(), 0, columns, frames, columns, tile)
         pack_narrow(before.ravel(), 0, rows, frames, rows, out)

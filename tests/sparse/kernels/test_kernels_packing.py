@@ -49,7 +49,7 @@ def test_copy_rows(frames, rows, origin, target, gap):
     tile = np.random.default_rng(0).normal(size=origin + rows * FRAMES).astype(np.float32)
     stride = frames + gap
     out = np.full(target + rows * stride + WIDTH, UNTOUCHED)
-    copy_rows(tile, origin, rows, frames, out, target, stride)
+    copy_rows(tile, origin, FRAMES, rows, frames, out, target, stride)
     expected = np.full_like(out, UNTOUCHED)
     expected[target : target + rows * stride].reshape(rows, stride)[:, :frames] = tile[origin:].reshape(rows, FRAMES)[
         :, :frames

@@ -57,7 +57,8 @@ def test_recur_lanes_keeps_what_each_lane_ended_with(direction):
     out = np.empty((frames.sum(), SIZE), np.float32)
     nothing = np.zeros(0, np.float32)
     recur_lanes(
-        False, nothing, np.zeros(0, np.int32), np.zeros(GATES * SIZE + 1, np.int64), np.zeros(GATES * SIZE, np.float32),
+        False, nothing, np.zeros(0, np.uint16), WIDTH, np.zeros(GATES * SIZE + 1, np.int64),
+        np.zeros(GATES * SIZE, np.float32),
         gates.reshape(-1), GATES * SIZE, 0, np.arange(frames.sum()), begin, direction, frames, state.reshape(-1),
         cell.reshape(-1), np.empty((GATES * SIZE + WIDTH) * WIDTH, np.float32), ends.reshape(-1), np.arange(SIZE),
         out.reshape(-1), SIZE, 0,

@@ -14,14 +14,15 @@ UNTOUCHED = np.float32(-777)
 def csr(weight, places):
     rows, columns = np.nonzero(weight)
     pointers = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(weight)))])
-    return csr_rows, weight[rows, columns], places[columns].astype(np.int32), pointers
+    return csr_rows, weight[rows, columns], places[columns].astype(np.int32), 1, pointers
 
 
 def blocks(weight, places):
     grouped = weight.reshape(-1, BLOCK_ROWS, weight.shape[1])
     group, columns = np.nonzero(grouped.any(1))
     pointers = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=len(grouped)))])
-    return block_rows, grouped[group, :, columns].reshape(-1), places[columns].astype(np.int32), pointers
+    values = grouped[group, :, columns].reshape(-1)
+    return block_rows, values, places[columns].astype(np.int32), 1, pointers
 
 
 @given(data=st.data())
@@ -62,8 +63,8 @@ def test_product_equals_dense(layout, data):
             total += start[where : where + frames]
         where = target + (row - first) * stride
         expected[where : where + frames] = total
-    function, values, offsets, pointers = layout(weight, places)
-    function(values, offsets, pointers, first, last, bias, x[base:], out, target, stride, start, origin, pitch, vectors)
+    function, *matrix = layout(weight, places)
+    function(*matrix, first, last, bias, x[base:], out, target, stride, start, origin, pitch, vectors, 0)
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -73,8 +74,8 @@ def test_by_hand(layout):
     weight[1, 2], weight[3] = 2, (1, 0, -1)
     x = np.repeat(np.float32([1, 10, 100]), FRAMES)
     out = np.full(16 * FRAMES, UNTOUCHED)
-    function, values, offsets, pointers = layout(weight, np.arange(3) * FRAMES)
+    function, *matrix = layout(weight, np.arange(3) * FRAMES)
     bias = np.arange(16, dtype=np.float32)
-    function(values, offsets, pointers, 0, 16, bias, x, out, 0, FRAMES, out, -1, 0, VECTORS)
+    function(*matrix, 0, 16, bias, x, out, 0, FRAMES, out, -1, 0, VECTORS, 0)
     assert out.reshape(16, FRAMES).min(1).tolist() == [0, 201, 2, 3 - 99, *range(4, 16)]
     assert (out.reshape(16, FRAMES) == out.reshape(16, FRAMES)[:, :1]).all()

@@ -95,7 +95,7 @@ def test_plan_names_every_matrix(model):
     fast = accelerate(model, force=True)
     assert [(entry.name, entry.kind) for entry in fast.plan] == [
         ("wav2vec2.feature_extractor", "convolution"),
-        ("wav2vec2.feature_projection.projection", "linear"),
+        ("wav2vec2.feature_projection", "linear"),
         ("wav2vec2.encoder", "encoder"),
         ("lm_head", "linear"),
     ]

@@ -49,6 +49,14 @@ def test_plan_and_what_is_left(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("name", ["conformer", "parakeet-rnnt", "cnn_lstm"])
+def test_what_may_be_words_is_read_to_be_looked_at(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("audio_lottery.sparse.runtime.words._WIDE", 1)
+    backbone = saved(name, tmp_path / "model")
+    expected, found = accelerate(backbone.module, force=True).plan, load_accelerated(tmp_path / "model").plan
+    assert [(entry.name, entry.kernel) for entry in found] == [(entry.name, entry.kernel) for entry in expected]
+
+
 def test_one_layer_at_a_time(tmp_path, monkeypatch):
     """No more than a layer's weights are dense at any time."""
     saved("conformer with relu", tmp_path / "model")

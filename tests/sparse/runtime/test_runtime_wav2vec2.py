@@ -8,7 +8,9 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Mode
 
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.rows import FRAMES
+from audio_lottery.sparse.precision import PRECISIONS
 from audio_lottery.sparse.runtime.front_end import FrontEnd
+from audio_lottery.sparse.runtime.projection import FeatureProjection
 from audio_lottery.sparse.runtime.registry import runner_of
 from audio_lottery.sparse.runtime.wav2vec2 import Encoder
 from tests.sparse.runtime.layers import close, pruned, threads
@@ -143,6 +145,41 @@ def test_encoder_leaves_its_input_as_it_was():
     before = x.clone()
     Encoder(module)(x, attention_mask=torch.arange(30)[None] < 20)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ["group norm", "layer norm", "wide"])
+def test_an_encoder_of_a_single_tile_is_the_same_on_any_number_of_threads(name, precision):
+    """Threads that have no tile of their own share the rows."""
+    module = small_model("wav2vec2", name).encoder
+    fast = Encoder(module, precision)
+    for frames in (1, 40, 99, FRAMES):
+        x = torch.randn(1, frames, module.config.hidden_size)
+        alone = fast(x).last_hidden_state
+        for count in (2, 3, 8):
+            with threads(count):
+                assert torch.equal(fast(x).last_hidden_state, alone)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("frames", [1, 33, FRAMES + 9])
+def test_feature_projection(kind, frames):
+    module = small_model(kind).feature_projection
+    fast = FeatureProjection(module)
+    x = 3 * torch.randn(2, module.projection.in_features, frames).transpose(1, 2) + 1
+    expected = module(x)
+    for count in (1, 2):
+        with threads(count):
+            for given in (x, x.contiguous()):
+                found = fast(given)
+                assert type(found) is type(expected)
+                if isinstance(found, tuple):
+                    close(found[1], expected[1])
+                    close(found[0], expected[0])
+                else:
+                    close(found, expected)
+    with pytest.raises(ModelError, match="inputs got"):
+        fast(x[..., 1:])
 
 
 def test_encoder_threads_change_little():
