@@ -181,8 +181,7 @@ class PruningConfig:
 
     Args:
         method: imp (train, prune, rewind, again), omp (one shot from the trained dense model), mpi (one shot from θ),
-            gmp (gradually while training), acdc (sparse and dense in turns while training), parp or parp_p (pruned
-            weights go on training and are pruned again).
+            gmp (gradually while training), parp or parp_p (pruned weights go on training and are pruned again).
         score: what makes a weight important: magnitude, lamp, random, taylor, wanda, movement or obs.
         pattern: unstructured, block:RxC, nm:N:M, rows, columns or channels.
         allocation: how the density is shared between layers: global, uniform, uniform_plus or erk.
@@ -199,12 +198,12 @@ class PruningConfig:
             learning rate).
         rewind_step: optimiser step of rewind step.
         finetune_lr: learning rate of rewind none, as a share of training.learning_rate.
-        every: gmp and parp: optimiser steps between two prunings; acdc: of a phase.
-        begin: gmp and acdc: share of the steps before the first pruning.
-        end: gmp and acdc: share of the steps by which the density is reached for good.
+        every: gmp and parp: optimiser steps between two prunings.
+        begin: gmp: share of the steps before the first pruning.
+        end: gmp: share of the steps by which the density is reached.
         stages: parp_p: densities between dense and the target, in equal steps.
         dense_steps: optimiser steps of round 0, where it trains for fewer or more than the other rounds.
-        equal_budget: round k of mpi, gmp, acdc, parp and parp_p trains as long as rounds 0 to k together, which is what
+        equal_budget: round k of mpi, gmp, parp and parp_p trains as long as rounds 0 to k together, which is what
             round k of imp costs; less round 0 where that teaches it.
         start: mask file that round 0 starts from, instead of dense.
         ticket: run folder whose masks are used, round by round, instead of making masks.
@@ -214,7 +213,7 @@ class PruningConfig:
         calibration: training utterances that taylor, wanda, obs and reconstruct look at.
     """
 
-    method: Literal["imp", "omp", "mpi", "gmp", "acdc", "parp", "parp_p"] = "imp"
+    method: Literal["imp", "omp", "mpi", "gmp", "parp", "parp_p"] = "imp"
     score: Literal["magnitude", "lamp", "random", "taylor", "wanda", "movement", "obs"] = "magnitude"
     pattern: str = "unstructured"
     allocation: Literal["global", "uniform", "uniform_plus", "erk"] = "global"

@@ -1,4 +1,4 @@
-"""Which weights are kept while a training runs: a fixed mask, one that shrinks, comes and goes, or is drawn again.
+"""Which weights are kept while a training runs: a fixed mask, a mask that shrinks, or one that is drawn again.
 
 A policy is a pure function of the optimiser step and the weights, so a resumed training meets the same masks.
 """
@@ -140,70 +140,6 @@ class Gradual:
     def _span(self, total: int) -> tuple[int, int]:
         t0 = round(self.begin * total)
         return t0, min(total - 1, max(t0 + 1, round(self.end * total)))
-
-
-@dataclass(frozen=True)
-class Alternating:
-    """AC/DC: sparse and dense in turns, at last sparse with a mask that stays (Peste et al. 2021, arXiv:2106.12379).
-
-    Dense up to the step that ``begin`` names, then a compressed and a decompressed phase of ``every`` steps each, as
-    often as both fit before ``end``; the last decompressed phase goes on until there, and the last compressed phase
-    from there to the end. Every compressed phase starts with a new mask from all weights, and holds it. The published
-    schedule of 100 epochs is ``begin`` 0.1, ``end`` 0.85 and 5 epochs a phase.
-
-    Attributes:
-        start: mask of the decompressed phases: dense, or that of a warm start, which is never left.
-        density: of the compressed phases.
-        prune: score, pattern and allocation.
-        begin: share of the steps before the first compressed phase.
-        end: share of the steps before the last one.
-        every: steps of the other phases.
-    """
-
-    start: Mask
-    density: float
-    prune: Prune
-    begin: float = 0.1
-    end: float = 0.85
-    every: int = 20
-
-    @property
-    def target(self) -> float:
-        """Density that the training ends with."""
-        return self.density
-
-    def first(self, model: nn.Module) -> Mask:
-        """The mask of the decompressed phases."""
-        return self.start
-
-    def enforced(self, mask: Mask) -> Mask | None:
-        """The present mask: pruned weights stay zero until the phase is over."""
-        return mask
-
-    def compressed(self, step: int, total: int) -> bool:
-        """Whether ``step`` lies in a compressed phase."""
-        t0, t1 = self._span(total)
-        phase = (step - t0) // self.every
-        pairs = (t1 - t0) // (2 * self.every)
-        return step >= t1 or (0 <= phase < 2 * pairs and phase % 2 == 0)
-
-    def replacement(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask | None:
-        """A new mask where a compressed phase starts, and the first one where it ends."""
-        now = self.compressed(step, total)
-        if now == (step > 0 and self.compressed(step - 1, total)):
-            return None
-        return self.prune(model, self.density, self.start) if now else self.start
-
-    def may_keep(self, step: int, total: int) -> bool:
-        """In the last phase; ``step`` steps are done, and the pruning before step t1 comes with the next one."""
-        return step > self._span(total)[1]
-
-    def at_evaluation(self, step: int, total: int, model: nn.Module, mask: Mask) -> Mask:
-        """The present mask."""
-        return mask
-
-    def _span(self, total: int) -> tuple[int, int]:
-        return round(self.begin * total), min(total - 1, round(self.end * total))
 
 
 @dataclass(frozen=True)

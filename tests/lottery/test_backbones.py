@@ -73,15 +73,14 @@ SEARCHED: dict[str, PruningConfig] = {
         "imp, rows",
         "omp",
         "gmp",
-        "acdc",
         "parp",
     )
 } | {"omp, 16x1": PruningConfig(method="omp", pattern="block:16x1", targets=HALVES)}
-RESUMED = ["imp", "imp, late rewinding", "imp, movement", "gmp", "acdc", "parp"]
+RESUMED = ["imp", "imp, late rewinding", "imp, movement", "gmp", "parp"]
 # What models that write by themselves do in a way of their own: loss, gradients, activations, patterns of LSTMs.
 WRITERS = {
     "transducer": (
-        ["imp", "imp, taylor", "imp, wanda, uniform", "omp, obs, reconstructed", "imp, blocks 1x4", "gmp", "acdc"],
+        ["imp", "imp, taylor", "imp, wanda, uniform", "omp, obs, reconstructed", "imp, blocks 1x4", "gmp"],
         ["imp", "gmp"],
     ),
     "parakeet_transducer": (["imp", "gmp"], ["imp"]),

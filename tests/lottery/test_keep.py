@@ -90,7 +90,6 @@ def rounds(paths: set[Path]) -> dict[str, list[int]]:
         (PruningConfig(method="omp"), [0, 2], [0]),
         (PruningConfig(method="mpi"), [0, 2], []),
         (PruningConfig(method="gmp"), [0, 2], []),
-        (PruningConfig(method="acdc"), [0, 2], []),
         (PruningConfig(control="dense"), [0, 2], []),
         (PruningConfig(ticket="other"), [0, 2], []),
         (PruningConfig(ticket="other", rewind="lr"), [0, 2, 4], [4]),

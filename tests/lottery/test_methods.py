@@ -63,8 +63,6 @@ METHODS: dict[str, PruningConfig] = {
     "omp": PruningConfig(method="omp", targets=HALVES),
     "mpi": PruningConfig(method="mpi", targets=HALVES),
     "gmp": PruningConfig(method="gmp", targets=HALVES, every=2),
-    "acdc": PruningConfig(method="acdc", targets=HALVES, every=2, begin=0.2, end=0.7),
-    "acdc, blocks 1x4": PruningConfig(method="acdc", pattern="block:1x4", targets=HALVES, every=1, end=0.4),
     "gmp, equal budget": PruningConfig(method="gmp", targets=HALVES, every=2, equal_budget=True),
     "parp": PruningConfig(method="parp", targets=HALVES, every=3),
     "parp_p": PruningConfig(method="parp_p", targets=HALVES, every=3),
@@ -83,7 +81,6 @@ RESUMED = [
     "omp",
     "mpi",
     "gmp",
-    "acdc",
     "parp",
     "parp_p",
     "dense of equal budget",
@@ -189,29 +186,6 @@ def test_interrupted_and_continued_is_as_uninterrupted(runs, name, tiny_corpus, 
         for file in files:
             path = Path(f"round_{number:02d}") / file
             assert (tmp_path / "run" / path).read_bytes() == (reference / path).read_bytes(), path
-
-
-def test_acdc_goes_on_exactly_in_the_middle_of_every_phase(runs, tiny_corpus, tmp_path, monkeypatch):
-    """Killed after every step: in the dense start, in phases of either kind, and where they meet."""
-    reference, kills = runs("acdc"), 0
-    base = settings(tiny_corpus, tmp_path / "run", METHODS["acdc"], search=SearchConfig(rounds=1))
-    config = replace(base, training=replace(base.training, save_every=1))
-    save = loop.save_checkpoint
-
-    def save_then_stop(folder, training, *others):
-        save(folder, training, *others)
-        if training.stage.name == "round_01":
-            raise Interrupted
-
-    monkeypatch.setattr(loop, "save_checkpoint", save_then_stop)
-    while kills < 8:
-        with pytest.raises(Interrupted):
-            search(config)
-        kills += 1
-    search(config)
-    for file in ("mask.safetensors", "model.safetensors"):
-        path = Path("round_01") / file
-        assert (tmp_path / "run" / path).read_bytes() == (reference / path).read_bytes(), path
 
 
 def test_survivors_start_where_the_rewinding_says(runs, tiny_corpus, tmp_path, monkeypatch):

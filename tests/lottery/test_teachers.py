@@ -62,7 +62,7 @@ def test_round_0_teaches_the_others(tiny_corpus, tmp_path, name, steps):
 
 def test_without_a_teacher_a_round_costs_what_it_needs(tiny_corpus, tmp_path):
     alone, from_dense, chain = [{0}, {1}, {2}], [{0}, {0, 1}, {0, 2}], [{0}, {0, 1}, {0, 1, 2}]
-    without = dict.fromkeys(("gmp", "acdc", "parp", "mpi"), alone)
+    without = dict.fromkeys(("gmp", "parp", "mpi"), alone)
     without |= {"omp": from_dense, "imp": chain, "imp, lamp": chain}
     for name, behind in without.items():
         for make, expected in ((settings, behind), (taught, from_dense if behind is alone else behind)):
@@ -181,8 +181,6 @@ def test_dense_needs_a_dense_round(tiny_corpus, tmp_path):
         ({"every": 6}, r"every 6 steps \(pruning\.every\) in steps 0 to 4 of 8 .*; raise training\.max_steps to 12 or"),
         ({"every": 2, "end": 1.0}, r"in steps 0 to 8 of 8 .*; lower pruning\.end, so that the weights recover"),
         ({"every": 1, "begin": 0.5, "end": 0.51}, r"in no step of 8 .*; raise training\.max_steps to 100 or more"),
-        ({"method": "acdc"}, r"acdc: .* a compressed and a decompressed phase of 20 steps each .* to 80 or more"),
-        ({"method": "acdc", "every": 1, "end": 1.0}, r"in steps 0 to 8 of 8 .*; lower pruning\.end"),
     ],
 )
 def test_a_budget_shorter_than_the_schedule_is_refused(tiny_corpus, tmp_path, changes, message):

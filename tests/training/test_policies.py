@@ -10,7 +10,7 @@ from audio_lottery import pruning
 from audio_lottery.processes import make_accelerator
 from audio_lottery.pruning import Mask, exact_count, global_magnitude
 from audio_lottery.training.hooks import KeepMask
-from audio_lottery.training.policies import Alternating, Gradual, MaskPolicy, Repruned
+from audio_lottery.training.policies import Gradual, MaskPolicy, Repruned
 
 
 @pytest.fixture
@@ -155,59 +155,3 @@ def test_progressive_densities_take_turns(model):
     policy = Repruned(prune(model, 0.8, None), (0.8, 0.5, 0.2), prune, every=1)
     assert [policy.density_at(step, 9) for step in range(9)] == [0.8] * 3 + [0.5] * 3 + [0.2] * 3
     assert [policy.may_keep(step, 9) for step in (3, 6, 9)] == [False, True, True]
-
-
-def test_alternating_phases_are_those_of_the_paper(model):
-    """Peste et al. 2021, 100 epochs: 10 dense; then 5 sparse and 5 dense in turns; dense from 75 to 85, then sparse."""
-    policy = Alternating(dense(model), 0.1, prune, begin=0.1, end=0.85, every=5)
-    sparse = [step for step in range(100) if policy.compressed(step, 100)]
-    assert sparse == [step for start in range(10, 80, 10) for step in range(start, start + 5)] + list(range(85, 100))
-    assert [policy.may_keep(step, 100) for step in (20, 85, 86, 100)] == [False, False, True, True]
-    keeper, found = Keeper(policy, model, total=100), {}
-    for step in range(100):
-        before = keeper.mask
-        keeper.at("before_step", step)
-        if keeper.mask is not before:
-            found[step] = keeper.mask.kept
-    starts = [*range(10, 80, 10), 85]
-    assert found == dict.fromkeys(starts, 150) | dict.fromkeys(range(15, 80, 10), 1500)
-
-
-def test_alternating_masks_may_move_and_momentum_starts_again_with_the_weights_that_return(model):
-    policy = Alternating(dense(model), 0.5, prune, begin=0.0, end=0.8, every=2)
-    keeper = Keeper(policy, model, total=10)
-    optimizer, masks = keeper.training.optimizer, []
-
-    def momenta() -> list[bool]:
-        return [bool(state["exp_avg"].any()) for state in optimizer.state.values()]
-
-    for step in range(10):
-        keeper.at("before_step", step)
-        returned = step in (2, 6)
-        assert momenta() == ([] if step == 0 else [not returned] * 2), step
-        assert all(state["exp_avg_sq"].any() for state in optimizer.state.values())
-        for parameter in model.parameters():
-            parameter.grad = torch.randn_like(parameter)
-        keeper.at("after_backward")
-        optimizer.step()
-        with torch.no_grad():
-            model[0].weight[:, step] += 1.0  # so that other weights are the largest every time
-        keeper.at("after_step")
-        held = keeper.mask
-        assert all(not parameter[~held[name]].any() for name, parameter in model.named_parameters())
-        assert held.kept == (1500 if step in (2, 3, 6, 7) else 750)
-        masks.append(held)
-    assert masks[0] is masks[1]
-    assert masks[8] is masks[9], "the last mask stays"
-    assert not masks[4].is_subset_of(masks[0]), "weights came back for good"
-
-
-def test_a_warm_start_is_not_left_by_alternating_phases(model):
-    within = prune(model, 0.6, None)
-    keeper = Keeper(Alternating(within, 0.3, prune, begin=0.0, end=0.5, every=1), model, total=8)
-    kept = []
-    for step in range(8):
-        keeper.at("before_step", step)
-        assert keeper.mask.is_subset_of(within)
-        kept.append(keeper.mask.kept)
-    assert kept == [450, 900, 450, 900, 450, 450, 450, 450]

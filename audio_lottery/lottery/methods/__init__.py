@@ -2,7 +2,6 @@
 
 from audio_lottery.config import RunConfig
 from audio_lottery.errors import ConfigError
-from audio_lottery.lottery.methods.acdc import Acdc
 from audio_lottery.lottery.methods.base import InputsSource, Method
 from audio_lottery.lottery.methods.dense import Dense
 from audio_lottery.lottery.methods.gradual import Gmp
@@ -20,7 +19,6 @@ METHODS: dict[str, type[Method]] = {
     "omp": Omp,
     "mpi": Mpi,
     "gmp": Gmp,
-    "acdc": Acdc,
     "parp": Parp,
     "parp_p": ProgressiveParp,
 }

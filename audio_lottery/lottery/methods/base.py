@@ -71,7 +71,7 @@ class Method:
             (
                 not settings.equal_budget or cls.starts_at_theta,
                 f"pruning.equal_budget: the rounds of {settings.method} cost what the rounds before them cost; it is "
-                "for methods whose rounds start at θ: mpi, gmp, acdc, parp and parp_p",
+                "for methods whose rounds start at θ: mpi, gmp, parp and parp_p",
             ),
             (
                 not settings.equal_budget or settings.dense_steps is None,

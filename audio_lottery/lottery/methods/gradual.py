@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import ClassVar
 
 from audio_lottery.config import TrainingConfig
 from audio_lottery.errors import ConfigError
@@ -15,17 +14,10 @@ from audio_lottery.training.policies import Gradual, MaskPolicy
 
 @dataclass(frozen=True)
 class Gmp(Method):
-    """Every round starts at θ with the mask of round 0, and ends with its own density.
-
-    Attributes:
-        spans: how many times `every` steps the schedule has room for, at least.
-        pace: what those steps are, as a message says it.
-    """
+    """Every round starts at θ with the mask of round 0, and ends with its own density."""
 
     prunes_in_training = True
     starts_at_theta = True
-    spans: ClassVar[int] = 1
-    pace: ClassVar[str] = "every {every} steps (pruning.every)"
 
     def ranked(self, number: int) -> Path | None:
         """None: rounds start with the mask of round 0."""
@@ -48,27 +40,25 @@ class Gmp(Method):
         return super().training(number, replace(training, hold_ratio=0.0) if number == 0 else training)
 
     def check_steps(self, steps: int) -> None:
-        """The schedule has two prunings at least, else it is not gradual, and steps after the last of them.
+        """The schedule has two prunings at least, else it is not gradual, and a step after the last of them.
 
         Raises:
             ConfigError: it has not.
         """
         settings = self.settings
         first, last = self._span(steps)
-        room = self.spans * settings.every
-        if last - first < room:
-            shortest = math.ceil(room / (settings.end - settings.begin))
-            needed = next(n for n in count(shortest) if self._span(n)[1] - self._span(n)[0] >= room)
+        if last - first < settings.every:
+            shortest = math.ceil(settings.every / (settings.end - settings.begin))
+            needed = next(n for n in count(shortest) if self._span(n)[1] - self._span(n)[0] >= settings.every)
             remedy = f"raise training.max_steps to {needed} or more (epochs likewise), or lower pruning.every"
         elif last >= steps:
             remedy = "lower pruning.end, so that the weights recover under the final mask"
         else:
             return
         what = f"steps {first} to {last} of {steps}" if last > first else f"no step of {steps}"
-        pace = self.pace.format(every=settings.every)
         raise ConfigError(
-            f"pruning.method {settings.method}: the training is too short for its schedule: {pace} in {what} "
-            f"(pruning.begin {settings.begin:g}, end {settings.end:g}); {remedy}"
+            f"pruning.method gmp: the training is too short for its schedule: every {settings.every} steps "
+            f"(pruning.every) in {what} (pruning.begin {settings.begin:g}, end {settings.end:g}); {remedy}"
         )
 
     def _span(self, steps: int) -> tuple[int, int]:

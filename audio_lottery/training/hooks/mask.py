@@ -50,9 +50,7 @@ class KeepMask(Hook):
         mask = self._policy.replacement(step, training.total_steps, training.backbone.module, self._present)
         if mask is not None:
             require_same(training.accelerator, mask.sha256(), f"the mask before step {step}")
-            held = None if self._enforcer is None else self._enforcer.mask
             self._put(training, mask)
-            self._restart_momentum(training, held)
             self._zero(training, mask)
 
     def after_backward(self, training: Training) -> None:
@@ -116,16 +114,6 @@ class KeepMask(Hook):
             self._enforcer = Enforcer(enforced, training.backbone.module)
         elif self._enforcer.mask is not enforced:
             self._enforcer.update(enforced)
-
-    def _restart_momentum(self, training: Training, held: Mask | None) -> None:
-        """Where weights come back that were held at zero, start all momentum from zero: theirs is of long ago.
-
-        As AC/DC does (Peste et al. 2021, arXiv:2106.12379); AdamW's second moments stay, which are no direction.
-        """
-        if held is None or self._enforcer is None or self._enforcer.mask.is_subset_of(held):
-            return
-        for state in training.optimizer.state.values():
-            state["exp_avg"].zero_()
 
     def _zero(self, training: Training, mask: Mask) -> None:
         """Zero what trains although it is pruned; what is held at zero is left to the check."""
