@@ -20,7 +20,9 @@ def mask_convolutions(module: nn.Module) -> None:
     """
     for encoder in module.modules():
         layers = getattr(encoder, "layers", None)
-        convolutions: list[Any] = [getattr(layer, "conv_module", None) for layer in layers or ()]
+        if not isinstance(layers, nn.ModuleList):  # an encoder that runs on the kernels has none
+            continue
+        convolutions: list[Any] = [getattr(layer, "conv_module", None) for layer in layers]
         if not convolutions or not all(hasattr(one, "depthwise_conv") for one in convolutions):
             continue
         if _hold in encoder._forward_pre_hooks.values():  # a module that is wrapped again

@@ -41,9 +41,9 @@ class Encoder(Accelerated):
     def __init__(self, module: Any, precision: str = "float32") -> None:
         super().__init__()
         self._take_positions(module, precision)
-        self.layers = Layers(module, precision, self._norms_first(module))
-        self.kernel = self.layers.all[0].inner.kernel
-        self.kept = sum(matrix.kept for layer in self.layers.all for matrix in layer.matrices)
+        self.compiled = Layers(module, precision, self._norms_first(module))
+        self.kernel = self.compiled.all[0].inner.kernel
+        self.kept = sum(matrix.kept for layer in self.compiled.all for matrix in layer.matrices)
         self.weights = sum(
             weight.numel() for layer in module.layers for weight in layer.parameters() if weight.dim() > 1
         )
@@ -96,7 +96,7 @@ class Encoder(Accelerated):
         for item in range(batch):
             input_array(hidden_states[item, :0], "the encoder")
             signal, row = self._with_positions(hidden_states[item].detach(), lengths[item])
-            self.layers.run(signal, row, frames, lengths[item], out[item].numpy().reshape(-1))
+            self.compiled.run(signal, row, frames, lengths[item], out[item].numpy().reshape(-1))
         return BaseModelOutput(last_hidden_state=out)
 
     def _norms_first(self, module: Any) -> bool:

@@ -82,7 +82,7 @@ class WindowEncoder(Encoder):
         out = torch.empty(batch, positions, size)
         for item in range(batch):
             signal, row = self._with_positions(heard[item].t(), positions)
-            self.layers.run(signal, row, positions, positions, out[item].numpy().reshape(-1))
+            self.compiled.run(signal, row, positions, positions, out[item].numpy().reshape(-1))
         return BaseModelOutput(last_hidden_state=out)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "WindowEncoder":
