@@ -128,11 +128,12 @@ def print_profile(subject: Subject, sparse: Mapping[str, nn.Module], settings: B
     with torch_threads(settings.threads):
         shares = profile_modules(subject.logits(subject.model), inputs, settings.repeats)
         print("\n" + format_profile(shares, f"torch fp32, {seconds:g} s of audio: exclusive time by kind of module"))
+        peaks = {precision: probe(precision) for precision in PRECISIONS}
         for title, model in sparse.items():
             for precision in PRECISIONS:
                 own = budget_ours(subject.profiled(accelerated(model, precision)), inputs, settings.repeats)
                 if own is not None:
                     words = f"audio_lottery {precision}, {title}, {seconds:g} s of audio"
-                    print("\n" + format_budget(own, probe(precision), words))
+                    print("\n" + format_budget(own, peaks[precision], words))
         counts = {title: count_macs(subject.logits(model), inputs) for title, model in sparse.items()}
     print("\n" + format_macs(counts, seconds))

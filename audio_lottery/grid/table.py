@@ -110,9 +110,9 @@ def common_budgets(groups: Sequence[RunGroup]) -> dict[float, int]:
             if cost is None:
                 return {}
             found.setdefault(round(stands_at(group, number, groups[0]), 1), set()).add(round(cost["steps"]))
-    return (
-        {} if any(len(steps) > 1 for steps in found.values()) else {place: min(steps) for place, steps in found.items()}
-    )
+    if any(len(steps) > 1 for steps in found.values()):
+        return {}
+    return {place: steps.pop() for place, steps in found.items()}
 
 
 def _seeds(group: RunGroup) -> list[int]:
