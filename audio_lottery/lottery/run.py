@@ -1,19 +1,13 @@
 """What a search prepares once: folder, manifests, method, evaluator, and the training sets as they are trained on."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from torch import nn
 
-from audio_lottery import pruning
 from audio_lottery.config import AugmentConfig, RunConfig, TrainingConfig
-from audio_lottery.data.batching import Batch, Collator, SpeechDataset, make_loader, pack
 from audio_lottery.data.filters import TrainingData
 from audio_lottery.data.noise import make_augmenter
 from audio_lottery.evaluation.evaluator import Evaluator
@@ -21,8 +15,8 @@ from audio_lottery.lottery.data import RunData
 from audio_lottery.lottery.methods import Method
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.models.base import Backbone
-from audio_lottery.models.loss import per_label
 from audio_lottery.pruning import ScoreInputs
+from audio_lottery.training.calibration import calibrate
 from audio_lottery.training.speech import TrainingSpeech, filter_training
 from audio_lottery.training.teacher import Teacher
 
@@ -81,17 +75,5 @@ class Run:
         """What `ScoreInputs` has of name ``needs``, over some training utterances: activations, saliency or grams."""
         training = self.config.training
         data = self.training_data(self.data.train, backbone, training.augment)
-        rows = np.linspace(0, len(data.manifest) - 1, min(self.config.pruning.calibration, len(data.manifest))).round()
-        manifest = data.manifest.select(rows.astype(int))
-        padded = backbone.padded(np.asarray(manifest["duration"]))
-        batches = pack(range(len(manifest)), padded, training.max_batch_seconds)
-        loader = make_loader(SpeechDataset(manifest, data.encode), iter(batches), Collator(backbone.features), 0)
-
-        def loss(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
-            return per_label(backbone.loss(batch["inputs"], batch["samples"], batch["labels"]), batch["labels"])
-
-        def read() -> Iterator[Batch]:
-            yield from loader
-
-        wanted = {field: field == needs for field in ("activations", "saliency", "grams")}
-        return pruning.collect(backbone.module, list(names), read(), loss=loss, **wanted)
+        calibration = self.config.pruning.calibration
+        return calibrate(backbone, data, names, [needs], calibration, training.max_batch_seconds)
