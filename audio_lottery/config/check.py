@@ -98,8 +98,12 @@ def _pruning_problems(config: RunConfig) -> list[str]:
         (pruning.calibration >= 1, "pruning.calibration must be 1 or more"),
         (pruning.finetune_lr > 0, "pruning.finetune_lr must be positive"),
         (
-            pruning.dense_steps is None or pruning.dense_steps >= 1,
-            f"pruning.dense_steps is {pruning.dense_steps}; it must be 1 or more",
+            pruning.dense_steps is None or pruning.dense_steps >= 0,
+            f"pruning.dense_steps is {pruning.dense_steps}; it must be 0 or more",
+        ),
+        (
+            pruning.dense_steps != 0 or pruning.rewind != "step",
+            "pruning.dense_steps is 0: round 0 takes no step that pruning.rewind step could go back to",
         ),
     ]
     return [message for holds, message in checks if not holds]

@@ -202,7 +202,8 @@ class PruningConfig:
         begin: gmp: share of the steps before the first pruning.
         end: gmp: share of the steps by which the density is reached.
         stages: parp_p: densities between dense and the target, in equal steps.
-        dense_steps: optimiser steps of round 0, where it trains for fewer or more than the other rounds.
+        dense_steps: optimiser steps of round 0, where it trains for fewer or more than the other rounds; 0: round 0 is
+            θ as it is, for models that can transcribe already.
         equal_budget: round k of mpi, gmp, parp and parp_p trains as long as rounds 0 to k together, which is what
             round k of imp costs; less round 0 where that teaches it.
         start: mask file that round 0 starts from, instead of dense.

@@ -144,6 +144,8 @@ class Trainer:
             if last or progress.step % self.config.save_every == 0:
                 progress.seconds = time.monotonic() - started
                 self._save(training)
+        if self.total_steps == 0:
+            self._evaluate(training)
         restore(self.backbone.module, self._best)
         self._call("finish", training)
         self.accelerator.free_memory(module, optimizer)

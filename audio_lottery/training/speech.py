@@ -83,9 +83,10 @@ class TrainingSpeech:
         self.micro_steps_per_epoch = len(self._batches.epoch(0))
 
     def steps(self, config: TrainingConfig) -> int:
-        """Optimiser steps of a training, at least one."""
-        epochs = config.epochs or 0
-        return max(1, config.max_steps or round(epochs * self.micro_steps_per_epoch / config.accumulation_steps))
+        """Optimiser steps of a training: as many as are asked for, or so many epochs, then at least one."""
+        if config.max_steps is not None:
+            return config.max_steps
+        return max(1, round((config.epochs or 0) * self.micro_steps_per_epoch / config.accumulation_steps))
 
     def from_position(self, position: int) -> Iterator[Batch]:
         """The batches from micro-batch number ``position`` on, without end."""

@@ -313,6 +313,9 @@ def check(config: RunConfig) -> None:
         (PruningConfig(equal_budget=True), "equal_budget: the rounds of imp cost what the rounds before them cost"),
         (PruningConfig(method="gmp", equal_budget=True, dense_steps=4), "equal_budget: every round is a multiple"),
         (PruningConfig(control="dense", equal_budget=True), "control dense every round has that budget"),
+        (PruningConfig(dense_steps=-1), "must be 0 or more"),
+        (PruningConfig(dense_steps=0, rewind="step", rewind_step=1), "no step that pruning.rewind step could go back"),
+        (PruningConfig(dense_steps=0, score="movement"), "gathered while round 0 trains"),
     ],
 )
 def test_settings_that_do_not_go_together(tiny_corpus, tmp_path, pruning, message):

@@ -74,6 +74,16 @@ def test_without_a_teacher_a_round_costs_what_it_needs(tiny_corpus, tmp_path):
     assert read_json(run / "round_00" / "metrics.json")["training"]["steps"] == 3
 
 
+def test_round_0_may_be_theta_as_it_is(tiny_corpus, tmp_path):
+    run = tmp_path / "run"
+    search(settings(tiny_corpus, run, replace(METHODS["imp"], dense_steps=0), search=SearchConfig(rounds=1)))
+    dense, pruned = (read_json(run / name / "metrics.json") for name in ("round_00", "round_01"))
+    theta, found = weights(run, "theta"), weights(run, "round_00")
+    assert all(torch.equal(theta[name], tensor) for name, tensor in found.items())
+    assert [one["budget"]["steps"] for one in (dense, pruned)] == [0, 8]
+    assert len(dense["training"]["history"]) == 1
+
+
 def test_weight_0_changes_no_bit(tiny_corpus, tmp_path):
     runs = {"none": DistillConfig(), "zero": replace(DENSE, weight=0.0)}
     for name, distill in runs.items():

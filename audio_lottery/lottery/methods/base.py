@@ -82,6 +82,10 @@ class Method:
                 f"pruning.score {settings.score} is gathered while the round before trains, and pruning.method "
                 f"{settings.method} starts every round from θ; use imp or omp, or score magnitude",
             ),
+            (
+                score.needs != "movement" or settings.dense_steps != 0 or cls.prunes_in_training,
+                f"pruning.score {settings.score} is gathered while round 0 trains, and pruning.dense_steps is 0",
+            ),
         ]
         return [message for holds, message in checks if not holds]
 

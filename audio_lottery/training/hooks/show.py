@@ -34,14 +34,15 @@ class Show(Hook):
     def after_evaluation(self, training: Training, best: bool) -> None:
         """What the evaluation gave."""
         latest = training.progress.history[-1]
-        self._bar.set_postfix(loss=f"{training.loss:.3f}", dev_wer=f"{latest['wer']:.3f}")
+        loss = {"loss": f"{training.loss:.3f}"} if training.total_steps else {}
+        self._bar.set_postfix(**loss, dev_wer=f"{latest['wer']:.3f}")
         if training.accelerator.is_main_process:
             logger.info(
-                "%s: step %d/%d, loss %.3f, dev WER %.2f %%, CER %.2f %%%s",
+                "%s: %s, dev WER %.2f %%, CER %.2f %%%s",
                 training.stage.description,
-                training.progress.step,
-                training.total_steps,
-                training.loss,
+                f"step {training.progress.step}/{training.total_steps}, loss {training.loss:.3f}"
+                if training.total_steps
+                else "not trained",
                 100 * latest["wer"],
                 100 * latest["cer"],
                 " (best so far)" if best else "",
