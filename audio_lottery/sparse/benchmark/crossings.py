@@ -82,8 +82,8 @@ class ModelBreakEven:
 def model_break_even(rows: Sequence[Mapping[str, Any]]) -> list[ModelBreakEven]:
     """Break-even sparsities of whole models, for each of ours (subject, length, precision, pattern) and each rival.
 
-    Times are medians. Where `accelerate` gave the dense model back, as it does at sparsity 0, what ran is torch's and
-    no point of ours: such rows are left out, since a line from torch's time to that of our kernels means nothing.
+    Times are medians. Where `accelerate` replaced nothing, as at sparsity 0, what ran is torch's and no point of ours:
+    such rows are left out, since a line from torch's time to that of our kernels means nothing.
 
     Args:
         rows: of one run, as `compare.Outcome` has them, with their ``subject``. Rows that are ``shared`` are rivals.

@@ -15,7 +15,7 @@ __all__ = ["NAME", "UNCHANGED", "accelerated", "density", "describe_plan", "prun
 
 NAME = OWN
 UNCHANGED = "unchanged"
-"""The plan of a model that `accelerate` gave back as it is."""
+"""The plan of a model in which `accelerate` replaced nothing."""
 
 
 def accelerated(model: nn.Module, precision: str, force: bool = False) -> nn.Module:
@@ -50,6 +50,8 @@ def density(model: nn.Module) -> float:
 
 
 def describe_plan(plan: Iterable[Any]) -> str:
-    """What became of the modules, in one line: ``74 csr, 7 dense``."""
+    """What became of the modules, in one line: ``74 csr, 7 dense``; `UNCHANGED` where all are dense."""
     kernels = Counter(str(entry.kernel) for entry in plan)
-    return ", ".join(f"{count} {kernel}" for kernel, count in kernels.most_common()) or UNCHANGED
+    if kernels.keys() <= {"dense"}:
+        return UNCHANGED
+    return ", ".join(f"{count} {kernel}" for kernel, count in kernels.most_common())

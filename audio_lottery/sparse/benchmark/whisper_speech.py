@@ -115,8 +115,8 @@ def compare_speech(
                     call = runtime.build(subject, spoken.features, settings.threads, Path(folder))
                     found[runtime.name, runtime.precision, None] = call
                 found |= {(OWN, *which): wrap(model, spoken.steps) for which, model in fast.items()}
-                references = {None: wrap(dense, spoken.steps)}
-                references |= {sparsity: wrap(model, spoken.steps) for sparsity, model in sparse.items()}
+                references: dict[float | None, Any] = {None: wrap(dense, spoken.steps)}
+                references.update((sparsity, wrap(model, spoken.steps)) for sparsity, model in sparse.items())
                 for (name, precision, sparsity), call in found.items():
                     key = (part, name, precision, sparsity)
                     lap = laps.setdefault(key, Lap(*key))

@@ -1,12 +1,13 @@
 """Where ours is as fast as a rival: between the sparsities measured, and said so where that is not one place."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_lottery.sparse.benchmark import Crossings, model_break_even
+from audio_lottery.sparse.benchmark import Crossings, model_break_even, own
 from audio_lottery.sparse.benchmark.crossings import crossings
 
 FALLING = {0.0: 4.0, 0.5: 2.0, 0.9: 1.0}
@@ -102,6 +103,9 @@ def test_a_line_for_each_of_ours_and_each_rival_and_no_point_where_the_dense_mod
     }
 
 
+PLANS = {(): "unchanged", ("dense", "dense"): "unchanged", ("dense", "csr", "csr"): "2 csr, 1 dense"}
+
+
 def test_a_dense_model_on_our_kernels_belongs_to_every_pattern() -> None:
     rows = [row("audio_lottery", "int8", "dense", 0.0, 4.0), *(one for one in ROWS if one["plan"] != "unchanged")]
     found = table(rows)
@@ -117,6 +121,11 @@ def test_lengths_models_and_precisions_are_not_mixed() -> None:
     assert len(found) == 16
     assert found["a", 30.0, "int8", "16x1", "openvino", "int8"] == ((pytest.approx(0.7),), 0.5)
     assert found["a", 10.0, "bfloat16", "16x1", "openvino", "int8"] == ((pytest.approx(0.9),), 0.5)
+
+
+def test_a_plan_without_a_kernel_is_torch() -> None:
+    plans = {kernels: own.describe_plan(SimpleNamespace(kernel=one) for one in kernels) for kernels in PLANS}
+    assert plans == PLANS
 
 
 def test_one_sparsity_has_no_break_even() -> None:
