@@ -3,7 +3,7 @@
     python scripts/benchmark_inference.py --json rows.json --plot figure.svg      # wav2vec2-base shapes, random weights
     python scripts/benchmark_inference.py --seconds 10 --sparsities 0.9 0.95 --patterns unstructured 16x2
     python scripts/benchmark_inference.py --shapes parakeet-ctc-0.6b --seconds 10 --sparsities 0.9
-    python scripts/benchmark_inference.py --shapes all --seconds 10 --sparsities 0.5 0.7 0.8 0.9 \\
+    python scripts/benchmark_inference.py --shapes all --seconds 10 --sparsities 0.3 0.5 0.7 0.9 \\
         --patterns unstructured --runtimes openvino audio_lottery                 # break-even sparsities of all
     python scripts/benchmark_inference.py --profile --break-even
 

@@ -1,6 +1,6 @@
 """Speed of a pruned Whisper on real speech: its encoder and whole utterances, beside torch and CTranslate2, in turns.
 
-    python scripts/benchmark_whisper.py openai/whisper-tiny.en speech/test.jsonl --sparsity 0.5 0.7 0.8 0.9
+    python scripts/benchmark_whisper.py openai/whisper-tiny.en speech/test.jsonl --sparsity 0.2 0.4 0.6 0.8
 
 The manifest is that of the corpus `jsonl`: JSON lines with audio_filepath, duration and text. Every utterance is
 written greedily with as many word pieces as its transcript has; features are made before. CTranslate2 (in the extra

@@ -115,12 +115,14 @@ def compare_speech(
                     call = runtime.build(subject, spoken.features, settings.threads, Path(folder))
                     found[runtime.name, runtime.precision, None] = call
                 found |= {(OWN, *which): wrap(model, spoken.steps) for which, model in fast.items()}
-                references: dict[float | None, Any] = {None: wrap(dense, spoken.steps)}
-                references.update((sparsity, wrap(model, spoken.steps)) for sparsity, model in sparse.items())
+                with torch.inference_mode():
+                    expected: dict[float | None, Tensor] = {None: wrap(dense, spoken.steps)(spoken.features)}
+                    for zeros, model in sparse.items():
+                        expected[zeros] = wrap(model, spoken.steps)(spoken.features)
                 for (name, precision, sparsity), call in found.items():
                     key = (part, name, precision, sparsity)
                     lap = laps.setdefault(key, Lap(*key))
-                    lap.wrong += _differs(part, precision, call, references[sparsity], spoken.features)
+                    lap.wrong += _differs(part, precision, call, expected[sparsity], spoken.features)
                     calls[key] = partial(call, spoken.features)
             for key, timing in take_turns(calls, settings.repeats, settings.seed + number, settings.rest).items():
                 before = laps[key].wall or [0.0] * settings.repeats
@@ -131,9 +133,9 @@ def compare_speech(
     return list(laps.values()), list(dict.fromkeys(notes))
 
 
-def _differs(part: str, precision: str, call: Call, reference: Call, features: Tensor) -> bool:
+def _differs(part: str, precision: str, call: Call, expected: Tensor, features: Tensor) -> bool:
     with torch.inference_mode():
-        found, expected = call(features), reference(features)
+        found = call(features)
     if part == "encoder":
         return not compare(found, expected, precision).right
     return same_words(found, expected, precision).same_labels < 1
