@@ -25,8 +25,8 @@ from audio_lottery.cli import run
 from audio_lottery.models.shapes import SHAPES
 from audio_lottery.sparse import load_accelerated
 from audio_lottery.sparse.benchmark import PATTERNS
-from audio_lottery.sparse.benchmark.own import PRECISIONS
 from audio_lottery.sparse.format import save
+from audio_lottery.sparse.precision import PRECISIONS
 from audio_lottery.storage import write_json
 
 

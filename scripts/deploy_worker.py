@@ -1,6 +1,9 @@
 """One contestant of scripts/deploy_table.py, in a process of its own: transcribes, and says what that took.
 
-It imports what its contestant needs and nothing more, so that the memory is that of a service which does the same.
+A job on standard input says what: ``kind`` (a key of `LOADERS`), ``model`` (a folder or a Hub id), ``threads``,
+``audio`` and ``pieces`` (a file of float32 samples, and where in it each utterance begins and ends), and what the kind
+needs besides. It imports what its contestant needs and nothing more, so that the memory is that of a service which does
+the same.
 """
 
 import importlib
@@ -43,16 +46,21 @@ Transcribe = Callable[[np.ndarray], str]
 
 def package(job: dict[str, Any]) -> Callable[[], Transcribe]:
     """`audio_lottery.transcribe.Recogniser`: a dense model on torch, a ticket on the sparse kernels."""
-    from audio_lottery.transcribe import Recogniser
+    from audio_lottery.config import ModelConfig
+    from audio_lottery.models.load import load_trained
+    from audio_lottery.transcribe import Recogniser, Windowing
 
     if job["accelerate"] is not False:
         import audio_lottery.sparse.runtime.accelerate  # noqa: F401 - its kernels are libraries too
 
     def load() -> Transcribe:
-        recogniser = Recogniser.load(
-            job["model"], precision=job["precision"], threads=job["threads"], accelerate=job["accelerate"]
+        backbone = load_trained(ModelConfig(init=job["model"], window=job["window"]))
+        recogniser = Recogniser(
+            backbone, precision=job["precision"], threads=job["threads"], accelerate=job["accelerate"]
         )
-        return lambda samples: recogniser.transcribe(samples).text
+        # no utterance is cut that a model of fixed windows takes whole
+        windowing = None if job["longest"] is None else Windowing.up_to(job["longest"])
+        return lambda samples: recogniser.transcribe(samples, windowing=windowing).text
 
     return load
 
@@ -66,7 +74,52 @@ def exported(job: dict[str, Any]) -> Callable[[], Transcribe]:
     return lambda: recognise.Recogniser(job["model"], job["threads"]).text
 
 
-LOADERS = {"package": package, "exported": exported}
+def ctranslate2(job: dict[str, Any]) -> Callable[[], Transcribe]:
+    """A Whisper on CTranslate2, with features in numpy and words by tokenizers: a service without torch."""
+    # its converters, which run nothing here, import these where they are installed
+    sys.modules.update(dict.fromkeys(("torch", "transformers")))
+    runtime = importlib.import_module("ctranslate2")
+    tokenizers = importlib.import_module("tokenizers")
+
+    def load() -> Transcribe:
+        folder = Path(job["model"])
+        model = runtime.models.Whisper(
+            str(folder), device="cpu", compute_type=job["precision"], intra_threads=job["threads"]
+        )
+        tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        about = job["features"]
+        filters = np.load(folder / "filters.npy")
+
+        def transcribe(samples: np.ndarray) -> str:
+            features = runtime.StorageView.from_array(log_mel(samples, filters, **about)[None])
+            # it writes at most half of max_length
+            [found] = model.generate(features, [job["prompt"]], beam_size=1, max_length=2 * job["pieces_at_most"])
+            return " ".join(tokenizer.decode(found.sequences_ids[0]).split())
+
+        return transcribe
+
+    return load
+
+
+def log_mel(samples: np.ndarray, filters: np.ndarray, fft: int, hop: int, window: int) -> np.ndarray:
+    """What Whisper hears, as transformers' WhisperFeatureExtractor has it, [bins, window / hop].
+
+    Args:
+        samples: float32, no more than ``window``.
+        filters: [fft / 2 + 1, bins].
+        fft: samples of a Fourier transform.
+        hop: samples from one to the next.
+        window: samples that speech is padded to.
+    """
+    padded = np.pad(np.pad(samples, (0, window - len(samples))), fft // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, fft)[::hop][: window // hop]
+    spectrum = np.abs(np.fft.rfft(frames * np.hanning(fft + 1)[:-1].astype(np.float32))) ** 2
+    logs = np.log10(np.maximum(spectrum @ filters, 1e-10))
+    found: np.ndarray = (np.maximum(logs, logs.max() - 8.0) + 4.0) / 4.0
+    return np.ascontiguousarray(found.T, np.float32)
+
+
+LOADERS = {"package": package, "exported": exported, "ctranslate2": ctranslate2}
 
 
 def memory(field: str) -> float:

@@ -26,8 +26,9 @@ from audio_lottery.sparse.benchmark import (
     subjects_of,
 )
 from audio_lottery.sparse.benchmark.interleaved import torch_threads
-from audio_lottery.sparse.benchmark.own import PRECISIONS, accelerated
+from audio_lottery.sparse.benchmark.own import accelerated
 from audio_lottery.sparse.benchmark.settings import OWN
+from audio_lottery.sparse.precision import PRECISIONS
 from audio_lottery.storage import write_json
 
 
@@ -64,6 +65,9 @@ def add_options(parser: argparse.ArgumentParser, seconds: list[float]) -> None:
     parser.add_argument("--threads", type=int, default=cores, help=f"of every contestant (default: {cores})")
     parser.add_argument(
         "--runtimes", nargs="+", metavar="NAME", default=[], help=f"of {', '.join(runtime_names())} (default: all)"
+    )
+    parser.add_argument(
+        "--precisions", nargs="+", metavar="NAME", default=list(PRECISIONS), help=f"of ours: {', '.join(PRECISIONS)}"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the audio and of the order of turns (default: 0)")
     parser.add_argument("--profile", action="store_true", help="also: where the time goes, and multiply-adds")
@@ -128,9 +132,9 @@ def print_profile(subject: Subject, sparse: Mapping[str, nn.Module], settings: B
     with torch_threads(settings.threads):
         shares = profile_modules(subject.logits(subject.model), inputs, settings.repeats)
         print("\n" + format_profile(shares, f"torch fp32, {seconds:g} s of audio: exclusive time by kind of module"))
-        peaks = {precision: probe(precision) for precision in PRECISIONS}
+        peaks = {precision: probe(precision) for precision in settings.precisions}
         for title, model in sparse.items():
-            for precision in PRECISIONS:
+            for precision in settings.precisions:
                 own = budget_ours(subject.profiled(accelerated(model, precision)), inputs, settings.repeats)
                 if own is not None:
                     words = f"audio_lottery {precision}, {title}, {seconds:g} s of audio"

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.report.columns import format_columns
 from audio_lottery.report.style import COLOURS, FORMATS, MARKERS, project_style, save_figure
-from audio_lottery.sparse.benchmark import PATTERNS, BreakEven, Machine, Macs, Outcome, PartBudget, runtime_names
+from audio_lottery.sparse.benchmark import PATTERNS, Machine, Macs, Outcome, PartBudget, runtime_names
 from audio_lottery.sparse.benchmark.compare import TimingRow
 from audio_lottery.sparse.benchmark.settings import DENSE
 
@@ -106,37 +106,6 @@ def format_budget(parts: Sequence[PartBudget], machine: Machine, title: str) -> 
         f"{machine.threads} threads: {machine.multiply_adds / 1e9:.0f} · 10⁹ a second in {SHORT[machine.precision]}, "
         f"{machine.bytes / 1e9:.1f} GB/s from memory. At least: what multiply-adds or weights take at these peaks, "
         "whichever is longer."
-    )
-
-
-def format_break_even(lines: Sequence[BreakEven]) -> str:
-    """From which sparsity on each kind of layer is faster than torch, with the seconds at every sparsity measured."""
-    sparsities = sorted({sparsity for line in lines for sparsity in line.sparse})
-    header = [
-        "layer",
-        "pattern",
-        "ours",
-        "faster than torch fp32 from",
-        "than torch bf16 from",
-        "torch fp32 ms",
-        "bf16 ms",
-    ]
-    header += [f"{100 * sparsity:g} % ms" for sparsity in sparsities]
-    body = [
-        [
-            line.kind,
-            line.pattern,
-            SHORT[line.precision],
-            _crossing(line, "float32"),
-            _crossing(line, "bfloat16"),
-            *(f"{1000 * line.dense[precision]:.2f}" for precision in ("float32", "bfloat16")),
-            *(f"{1000 * line.sparse[sparsity]:.2f}" for sparsity in sparsities),
-        ]
-        for line in lines
-    ]
-    return (
-        "break-even sparsity of single layers, replaced whether it pays or not, packing and unpacking included; linear "
-        f"between the sparsities measured\n\n{format_columns(header, body, left=3)}"
     )
 
 
@@ -304,14 +273,6 @@ def _label(row: TimingRow, with_sparsity: bool = False) -> str:
         if with_sparsity:
             parts.append(f"{100 * row['sparsity']:.4g} %")
     return " ".join(parts)
-
-
-def _crossing(line: BreakEven, precision: str) -> str:
-    found = line.crossing[precision]
-    if found is None:
-        return f"never to {100 * max(line.sparse):g} %"
-    lowest = min(line.sparse)
-    return f"{100 * lowest:g} % or less" if found <= lowest else f"{100 * found:.0f} %"
 
 
 def _find(rows: Sequence[TimingRow], runtime: str, precision: str) -> TimingRow | None:

@@ -4,6 +4,7 @@ import copy
 import json
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,9 @@ from audio_lottery.commands import bench, compress
 from audio_lottery.config import ModelConfig
 from audio_lottery.errors import ConfigError, ModelError
 from audio_lottery.models.load import load_backbone
+from audio_lottery.sparse.benchmark import wav2vec2_base
 from tests.conftest import TINY_MODEL
+from tests.sparse.benchmark.conftest import TINY
 
 FIELDS = ["subject", "runtime", "precision", "pattern", "sparsity", "audio_seconds", "median_s", "min_s", "max_s"]
 QUICK = ["--seconds", "0.5", "--repeats", "1", "--threads", "1", "--runtimes", "torch", "audio_lottery"]
@@ -25,6 +28,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark_inference.
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     def accelerate(model, precision, force=False):
         fast = copy.deepcopy(model)
+        fast.plan = [SimpleNamespace(kernel="csr")]
         fast.budget = lambda inputs: [("kernels", SimpleNamespace(seconds=0.002, multiply_adds=10**6, bytes=1000))]
         return fast
 
@@ -101,8 +105,8 @@ def test_the_script_prunes_measures_and_draws(sparse_model, stand_in, monkeypatc
     options = ["--sparsities", "0", "0.9", "--patterns", "16x1", "--profile"]
     files = ["--json", str(tmp_path / "rows.json"), "--plot", str(tmp_path / "figure.svg")]
     script(monkeypatch, str(sparse_model), *QUICK, *options, *files)
-    rows = json.loads((tmp_path / "rows.json").read_text())
-    ours = [row for row in rows if row["runtime"] == "audio_lottery"]
+    written = json.loads((tmp_path / "rows.json").read_text())
+    ours = [row for row in written["rows"] if row["runtime"] == "audio_lottery"]
     assert [(row["precision"], row["pattern"], row["sparsity"]) for row in ours] == [
         ("float32", "dense", 0.0),
         ("bfloat16", "dense", 0.0),
@@ -112,7 +116,14 @@ def test_the_script_prunes_measures_and_draws(sparse_model, stand_in, monkeypatc
         ("int8", "16x1", 0.9),
     ]
     assert (tmp_path / "figure.svg").stat().st_size > 1000
-    assert "effective, 16x1 90 %" in capsys.readouterr().out
+    lines = written["break_even"]
+    assert {(line["precision"], line["rival"], line["pattern"]) for line in lines} == {
+        (precision, "torch", "16x1") for precision in ("float32", "bfloat16", "int8")
+    }
+    assert len(lines) == 9
+    printed = capsys.readouterr().out
+    assert "effective, 16x1 90 %" in printed
+    assert "break-even sparsity of whole models" in printed
 
 
 def test_the_script_refuses_a_picture_format_before_it_measures(monkeypatch, tmp_path) -> None:
@@ -126,4 +137,21 @@ def test_shapes_by_name(stand_in: None, monkeypatch: pytest.MonkeyPatch, capsys)
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPT), run_name="__main__")
     assert not ended.value.code
-    assert "conformer-small shapes" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "conformer-small shapes" in printed
+    assert "break-even" not in printed
+
+
+def test_break_even_of_several_shapes(stand_in: None, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(
+        "audio_lottery.models.shapes.SHAPES",
+        {name: lambda seed, name=name: replace(wav2vec2_base(seed, **TINY), name=name) for name in ("one", "two")},
+    )
+    options = ["--shapes", "all", "--sparsities", "0.5", "0.9", "--patterns", "16x1", "--precisions", "int8"]
+    script(monkeypatch, *QUICK, *options)
+    printed = capsys.readouterr().out
+    assert printed.count("break-even sparsity of whole models") == 3
+    together = printed.split("all together: ")[1].splitlines()
+    assert [line.split()[:5] for line in together[-2:]] == [
+        [name, "0.5", "s", "int8", "16x1"] for name in ("one", "two")
+    ]

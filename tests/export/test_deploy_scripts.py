@@ -7,19 +7,31 @@ import json
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
+from audio_lottery import pruning
 from audio_lottery.errors import ConfigError
+from audio_lottery.models.load import load_backbone
+from audio_lottery.settings import named_corpus
 from audio_lottery.sparse.format import save
 from audio_lottery.transcribe import Recogniser
+from tests.conftest import write_jsonl_corpus
 from tests.export.test_export import TINY, audio, needs, sparse
 from tests.models.test_transducer import bursts, lively
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+# wide enough for an int8 of CTranslate2's to be smaller
+WHISPER = replace(
+    TINY["whisper"],
+    overrides=TINY["whisper"].overrides
+    | {"d_model": 64, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "init_std": 0.3},
+)
 
 
 def script(name: str):
@@ -28,6 +40,24 @@ def script(name: str):
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def whisper():
+    """One that is loud enough to say something, with zeros."""
+    backbone = load_backbone(WHISPER, seed=2)
+    pruning.apply(pruning.prune(backbone.module, 0.2, allocation="uniform"), backbone.module)
+    backbone.module.eval()
+    return backbone
+
+
+def spy(measure, seen: list):
+    """``measure``, and its contestants in ``seen``."""
+
+    def both(contestants, *rest):
+        measure(contestants, *rest)
+        seen.extend(contestants)
+
+    return both
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +148,80 @@ def test_the_table_has_a_row_for_every_contestant(tiny_corpus, tmp_path, monkeyp
     assert "OpenVINO int8 is left out" in printed
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ctranslate2") is None, reason="ctranslate2 is not installed")
+def test_the_table_of_a_whisper_has_ctranslate2_which_writes_what_torch_writes(tmp_path, monkeypatch, capsys):
+    write_jsonl_corpus(tmp_path, "test", 3)
+    backbone = whisper()
+    backbone.save(tmp_path / "dense")
+    save(backbone.module, tmp_path / "ticket", processor=backbone.processor)
+    table = script("deploy_table")
+    seen = []
+    monkeypatch.setattr(table, "PRECISIONS", ("float32",))
+    monkeypatch.setattr(table, "measure", spy(table.measure, seen))
+    arguments = [str(tmp_path / "dense"), str(tmp_path / "ticket"), "--test", str(tmp_path / "test.jsonl")]
+    monkeypatch.setattr(sys, "argv", ["deploy_table", *arguments, "--repeats", "1"])
+    table.main()
+    texts = {one.title: one.runs[0]["texts"] for one in seen}
+    assert list(texts) == [
+        "dense, torch float32",
+        "dense, CTranslate2 float32",
+        "dense, CTranslate2 int8",
+        "ticket, float32",
+    ]
+    torch_wrote = texts["dense, torch float32"]
+    assert texts["dense, CTranslate2 float32"] == texts["ticket, float32"] == torch_wrote
+    assert any(torch_wrote)
+    size = {one.title: one.bytes for one in seen}
+    assert size["dense, CTranslate2 int8"] < 0.7 * size["dense, CTranslate2 float32"]
+    libraries = {one.title: one.runs[0]["libraries"] for one in seen}
+    assert libraries["dense, CTranslate2 int8"] < 0.5 * libraries["dense, torch float32"], "without torch"
+    assert "WER by whisper_english" in capsys.readouterr().out
+
+
+def test_numpy_hears_what_whisper_s_extractor_hears():
+    backbone = whisper()
+    extractor, window = backbone.processor.feature_extractor, backbone.features.window
+    [samples] = audio(1.1)
+    expected = backbone.features([samples])["input_features"][0].numpy()
+    filters = extractor.mel_filters.astype(np.float32)
+    found = script("deploy_worker").log_mel(samples, filters, extractor.n_fft, extractor.hop_length, window)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_speech_that_no_window_takes_is_left_out_and_counted(tiny_corpus, tmp_path):
+    table, notes = script("deploy_table"), []
+    corpus = named_corpus(str(tiny_corpus / "test.jsonl"), "--test")
+    lengths = sorted(end - begin for begin, end in table.read_speech(corpus, tmp_path, None, notes).pieces)
+    assert not notes
+    heard = table.read_speech(corpus, tmp_path, lengths[-2] / 16_000, notes)
+    assert max(end - begin for begin, end in heard.pieces) == lengths[-2]
+    assert notes == [f"1 utterances are longer than {lengths[-2] / 16_000:g} s, and left out"]
+    with pytest.raises(ConfigError, match="no utterance is as short as"):
+        table.read_speech(corpus, tmp_path, 0.01, notes)
+
+
+def test_windows_that_differ_are_refused(tmp_path):
+    table = script("deploy_table")
+    backbone = whisper()
+    save(backbone.module, tmp_path / "ticket", processor=backbone.processor)
+    other = load_backbone(replace(WHISPER, window=2.2), 0)
+    options = SimpleNamespace(window=None, ticket=tmp_path / "ticket")
+    with pytest.raises(ConfigError, match=r"MODEL hears windows of 2\.2 s and TICKET of 2\.5 s.*--window"):
+        table.whisper_window(other, options)
+    assert table.whisper_window(backbone, options) == {"window": 2.5, "longest": 1.5}
+    assert table.whisper_window(sparse("conformer"), options) == {"window": None, "longest": None}
+
+
+def test_the_normaliser_is_that_of_the_run(tmp_path):
+    normalizer_of = script("deploy_table").normalizer_of
+    assert normalizer_of(str(tmp_path / "round_00"), whisper()) == "whisper_english"
+    assert normalizer_of(str(tmp_path / "round_00"), sparse("conformer")) == "basic"
+    (tmp_path / "config.yaml").write_text("data: {normalizer: tedlium}")
+    assert normalizer_of(str(tmp_path / "round_00"), whisper()) == "tedlium"
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -129,7 +233,6 @@ def test_the_table_has_a_row_for_every_contestant(tiny_corpus, tmp_path, monkeyp
 )
 def test_bad_options_of_the_table(arguments, complaint, tiny_corpus, tmp_path, monkeypatch):
     table = script("deploy_table")
-    monkeypatch.setattr(table, "dense", lambda *arguments: [])
     given = [one.format(test=tiny_corpus / "test.jsonl") for one in arguments]
     monkeypatch.setattr(sys, "argv", ["deploy_table", "no-model", str(tmp_path), *given])
     with pytest.raises(ConfigError, match=complaint):

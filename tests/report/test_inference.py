@@ -8,14 +8,13 @@ import pytest
 from audio_lottery.errors import ConfigError, RunError
 from audio_lottery.report.inference import (
     check_plot_path,
-    format_break_even,
     format_budget,
     format_comparison,
     format_macs,
     format_profile,
     plot_comparison,
 )
-from audio_lottery.sparse.benchmark import BreakEven, Machine, Macs, Outcome, PartBudget
+from audio_lottery.sparse.benchmark import Machine, Macs, Outcome, PartBudget
 
 
 def row(runtime: str, precision: str, pattern: str, sparsity: float, median: float, seconds: float = 10.0) -> dict:
@@ -94,23 +93,6 @@ def test_budget_table() -> None:
     assert lines[5] == ["everything", "else", "10.0", "25.0", "-", "-", "-", "-", "-"]
     assert lines[6] == ["all", "40.0", "100.0", "3.000", "75", "15.0", "100.0", "6.0"]
     assert "500 · 10⁹ a second in int8, 20.0 GB/s" in format_budget(parts, machine, "").splitlines()[-1]
-
-
-@pytest.mark.parametrize(
-    ("crossing", "words"), [(0.0, "0 % or less"), (None, "never to 90 %"), (0.613, "61 %"), (0.004, "0 %")]
-)
-def test_break_even_table(crossing: float | None, words: str) -> None:
-    line = BreakEven(
-        "linear 768x768",
-        "16x2",
-        "bfloat16",
-        {"float32": 0.004, "bfloat16": 0.001},
-        {0.0: 0.008, 0.9: 0.0005},
-        {"float32": crossing, "bfloat16": 0.77},
-    )
-    last = format_break_even([line]).splitlines()[-1].split()
-    expected = f"linear 768x768 16x2 bf16 {words} 77 % 4.00 1.00 8.00 0.50"
-    assert last == expected.split()
 
 
 def test_figure_is_whole_reproducible_and_begins_at_the_dense_point(tmp_path: Path) -> None:

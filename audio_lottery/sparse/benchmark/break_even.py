@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from audio_lottery.errors import ConfigError
 from audio_lottery.sparse.benchmark import own
+from audio_lottery.sparse.benchmark.crossings import Crossings, crossings
 from audio_lottery.sparse.benchmark.interleaved import take_turns, torch_threads
 from audio_lottery.sparse.benchmark.settings import BenchmarkSettings
 
@@ -58,8 +59,7 @@ class BreakEven:
         precision: of ours.
         dense: seconds of torch by precision.
         sparse: sparsity → seconds of ours.
-        crossing: torch's precision → the sparsity from which on ours is faster; 0 where it always is, None where it
-            never is within what was measured.
+        crossings: torch's precision → where ours is as fast.
     """
 
     kind: str
@@ -67,7 +67,7 @@ class BreakEven:
     precision: str
     dense: dict[str, float]
     sparse: dict[float, float]
-    crossing: dict[str, float | None]
+    crossings: dict[str, Crossings]
 
 
 def break_even(
@@ -81,7 +81,7 @@ def break_even(
     Layers run on their own, so what packs and unpacks activations around a kernel counts in full.
 
     Args:
-        settings: threads, repeats, patterns and seed.
+        settings: threads, repeats, patterns, precisions and seed.
         seconds: of audio.
         layers: what is measured.
         sparsities: where it is measured.
@@ -100,22 +100,6 @@ def break_even(
     return found
 
 
-def crossing(sparse: dict[float, float], dense: float) -> float | None:
-    """The sparsity at which ours takes ``dense`` seconds, linear between measurements; see `BreakEven.crossing`.
-
-    Where noise makes more than one crossing, it is the last: from there on ours is faster at every sparsity measured.
-    """
-    points = sorted(sparse.items())
-    slower = [index for index, (_, seconds) in enumerate(points) if seconds >= dense]
-    if not slower:
-        return 0.0
-    last = slower[-1]
-    if last == len(points) - 1:
-        return None
-    (left, slow), (right, fast) = points[last], points[last + 1]
-    return left + (right - left) * (slow - dense) / (slow - fast)
-
-
 def _of_layer(layer: Layer, settings: BenchmarkSettings, frames: int, sparsities: Sequence[float]) -> list[BreakEven]:
     module = layer.make().eval()
     inputs = torch.randn(layer.shape(frames))
@@ -124,11 +108,11 @@ def _of_layer(layer: Layer, settings: BenchmarkSettings, frames: int, sparsities
         "float32": lambda: module(inputs),
         "bfloat16": lambda: half(half_inputs),
     }
-    contestants = [(pattern, precision) for pattern in settings.patterns for precision in own.PRECISIONS]
+    contestants = [(pattern, precision) for pattern in settings.patterns for precision in settings.precisions]
     for pattern in settings.patterns:
         for sparsity in sparsities:
             pruned = own.pruned(module, pattern, sparsity)
-            for precision in own.PRECISIONS:
+            for precision in settings.precisions:
                 fast = own.accelerated(pruned, precision, force=True)
                 calls[pattern, precision, sparsity] = _bind(fast, inputs)
     times = take_turns(calls, settings.repeats, settings.seed, settings.rest, progress=layer.kind)
@@ -136,7 +120,7 @@ def _of_layer(layer: Layer, settings: BenchmarkSettings, frames: int, sparsities
     lines = []
     for pattern, precision in contestants:
         sparse = {sparsity: times[pattern, precision, sparsity].median for sparsity in sparsities}
-        found = {name: crossing(sparse, seconds) for name, seconds in dense.items()}
+        found = {name: crossings(sparse, seconds) for name, seconds in dense.items()}
         lines.append(BreakEven(layer.kind, pattern, precision, dense, sparse, found))
     return lines
 

@@ -76,7 +76,7 @@ def compare_sparsities(subject: Subject, settings: BenchmarkSettings) -> Outcome
                 model = own.pruned(subject.model, pattern, sparsity)
                 found = references(model)
                 kept = own.density(model)
-                for precision in own.PRECISIONS:
+                for precision in settings.precisions:
                     label = f"{own.NAME} {precision}, {pattern}, {sparsity:.1%}"
                     with _left_out_if_it_fails(label, notes):
                         yield _accelerated(subject, model, precision, pattern, sparsity, kept, found)
@@ -98,7 +98,7 @@ def compare_model(subject: Subject, settings: BenchmarkSettings) -> Outcome:
         if sparsity == 0:
             notes.append("no prunable weight is zero: the model is dense, and sparsity has nothing to gain")
         found = references(subject.model)
-        for precision in own.PRECISIONS:
+        for precision in settings.precisions:
             with _left_out_if_it_fails(f"{own.NAME} {precision}", notes):
                 yield _accelerated(subject, subject.model, precision, AS_PRUNED, sparsity, kept, found)
 

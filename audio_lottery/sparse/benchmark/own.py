@@ -10,11 +10,12 @@ from torch import nn
 
 from audio_lottery import pruning
 from audio_lottery.sparse.benchmark.settings import OWN, PATTERNS
-from audio_lottery.sparse.precision import PRECISIONS
 
-__all__ = ["NAME", "PRECISIONS", "accelerated", "density", "describe_plan", "pruned"]
+__all__ = ["NAME", "UNCHANGED", "accelerated", "density", "describe_plan", "pruned"]
 
 NAME = OWN
+UNCHANGED = "unchanged"
+"""The plan of a model in which `accelerate` replaced nothing."""
 
 
 def accelerated(model: nn.Module, precision: str, force: bool = False) -> nn.Module:
@@ -49,6 +50,8 @@ def density(model: nn.Module) -> float:
 
 
 def describe_plan(plan: Iterable[Any]) -> str:
-    """What became of the modules, in one line: ``74 csr, 7 dense``."""
+    """What became of the modules, in one line: ``74 csr, 7 dense``; `UNCHANGED` where all are dense."""
     kernels = Counter(str(entry.kernel) for entry in plan)
-    return ", ".join(f"{count} {kernel}" for kernel, count in kernels.most_common()) or "unchanged"
+    if kernels.keys() <= {"dense"}:
+        return UNCHANGED
+    return ", ".join(f"{count} {kernel}" for kernel, count in kernels.most_common())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from audio_lottery.errors import ConfigError
 from audio_lottery.sparse.benchmark.contestants import RUNTIMES
+from audio_lottery.sparse.precision import PRECISIONS
 
 # As the tables write them → as `pruning.parse_pattern` reads them.
 PATTERNS = {"unstructured": "unstructured", "16x1": "block:16x1", "16x2": "block:16x2", "1x4": "block:1x4"}
@@ -32,6 +33,7 @@ class BenchmarkSettings:
         seconds: lengths of the audio.
         sparsities: shares of the prunable weights that are zero, in [0, 1).
         patterns: what is pruned as a whole; keys of `PATTERNS`.
+        precisions: of ours; rivals run in all that they have.
         runtimes: of `runtime_names`; empty for all.
         repeats: timed calls of every contestant.
         threads: of every contestant.
@@ -42,6 +44,7 @@ class BenchmarkSettings:
     seconds: tuple[float, ...] = (2.0, 10.0, 30.0)
     sparsities: tuple[float, ...] = (0.0, 0.8, 0.9, 0.95)
     patterns: tuple[str, ...] = tuple(PATTERNS)
+    precisions: tuple[str, ...] = PRECISIONS
     runtimes: tuple[str, ...] = ()
     repeats: int = 7
     threads: int = 2
@@ -63,6 +66,7 @@ class BenchmarkSettings:
                 raise ConfigError(f"--sparsities {sparsity:g}: shares of zero weights are expected, 0 or more, below 1")
         for flag, names, known in (
             ("--patterns", self.patterns, tuple(PATTERNS)),
+            ("--precisions", self.precisions, PRECISIONS),
             ("--runtimes", self.runtimes, runtime_names()),
         ):
             for name in names:
@@ -75,6 +79,7 @@ class BenchmarkSettings:
             ("--seconds", self.seconds),
             ("--sparsities", self.sparsities),
             ("--patterns", self.patterns),
+            ("--precisions", self.precisions),
         )
         for flag, values in lists:
             if not values or len(set(values)) < len(values):

@@ -177,14 +177,31 @@ def ctranslate2_runtimes(processor: Any, part: str) -> list[Runtime]:
 
 
 def _build(processor: Any, make: _Make, precision: str, part: Any, inputs: Tensor, threads: int, folder: Path) -> Call:
-    """Save the model, convert it with CTranslate2's own converter, once for both precisions, and load it."""
-    converted = folder / CTRANSLATE2
-    if not converted.exists():
-        part.model.save_pretrained(folder / "saved")
-        processor.save_pretrained(folder / "saved")
+    return make(convert(part.model, processor, folder), part, precision, threads)
+
+
+def convert(module: Any, processor: Any, folder: Path, quantization: str | None = None) -> Path:
+    """A Whisper as CTranslate2 has it, by its own `TransformersConverter`.
+
+    Args:
+        module: of transformers, in float32.
+        processor: that belongs to it.
+        folder: where the model is saved as transformers has it, and converted beside that; what is there from a call
+            before is taken as it is.
+        quantization: type of the weights in the file, e.g. "int8"; None keeps them.
+
+    Returns:
+        The folder with the converted model.
+    """
+    saved = folder / "saved"
+    target = folder / (CTRANSLATE2 if quantization is None else f"{CTRANSLATE2}-{quantization}")
+    if not saved.exists():
+        module.save_pretrained(saved)
+        processor.save_pretrained(saved)
+    if not target.exists():
         converters: Any = import_module("ctranslate2.converters")
-        converters.TransformersConverter(str(folder / "saved")).convert(str(converted))
-    return make(converted, part, precision, threads)
+        converters.TransformersConverter(str(saved)).convert(str(target), quantization=quantization)
+    return target
 
 
 def _load(converted: Path, precision: str, threads: int) -> tuple[Any, Callable[[Tensor], Any]]:

@@ -20,6 +20,7 @@ from audio_lottery.sparse.benchmark.agreement import SHARES, compare
 from audio_lottery.sparse.benchmark.contestants import RUNTIMES, Runtime, plain
 from audio_lottery.sparse.benchmark.settings import runtime_names
 from audio_lottery.sparse.benchmark.subject import wav2vec2_base
+from audio_lottery.sparse.precision import PRECISIONS
 from tests.models.families import tiny_config
 from tests.sparse.benchmark.conftest import TINY, broken
 
@@ -92,7 +93,7 @@ def test_rows_hold_the_promised_fields_first_and_repeat_dense_times(subject: Sub
     for seconds in (0.5, 0.8):
         for precision in ("float32", "bfloat16", "int8"):
             expected |= {("torch", precision, "dense", sparsity, seconds) for sparsity in (0.0, 0.9)}
-        for precision in own.PRECISIONS:
+        for precision in PRECISIONS:
             expected.add((own.NAME, precision, "dense", 0.0, seconds))
             expected |= {(own.NAME, precision, pattern, 0.9, seconds) for pattern in ("unstructured", "16x2")}
     assert found == expected
@@ -103,7 +104,7 @@ def test_rows_hold_the_promised_fields_first_and_repeat_dense_times(subject: Sub
         assert first["shared"]
         assert {**first, "sparsity": 0.9} == second
     assert {row["plan"] for row in outcome.rows if row["runtime"] == own.NAME} == {"2 csr, 1 dense"}
-    assert stand_in == [(precision, False) for precision in own.PRECISIONS] * 3  # sparsity 0 once, not once a pattern
+    assert stand_in == [(precision, False) for precision in PRECISIONS] * 3  # sparsity 0 once, not once a pattern
 
 
 def test_pruned_models_have_the_sparsity_in_the_pattern_in_every_layer(subject: Subject) -> None:
@@ -129,17 +130,17 @@ def test_pruned_models_have_the_sparsity_in_the_pattern_in_every_layer(subject: 
 )
 def test_a_wrong_contestant_is_reported_and_has_no_row(subject: Subject, monkeypatch, change, words) -> None:
     monkeypatch.setattr(own, "accelerated", broken(change))
-    monkeypatch.setattr(own, "PRECISIONS", ("float32",))
-    outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=("torch", own.NAME), **QUICK))
+    settings = BenchmarkSettings(seconds=(0.5,), precisions=("float32",), runtimes=("torch", own.NAME), **QUICK)
+    outcome = compare_model(subject, settings)
     assert {row["runtime"] for row in outcome.rows} == {"torch"}
     assert any(note.startswith("WRONG, not timed: audio_lottery float32") and words in note for note in outcome.notes)
 
 
 def test_too_coarse_an_int8_is_timed_where_it_is_a_rival_s(subject: Subject, monkeypatch) -> None:
     monkeypatch.setitem(SHARES, "int8", 1e-9)
-    monkeypatch.setattr(own, "PRECISIONS", ("int8",))
     monkeypatch.setattr(own, "accelerated", broken(lambda logits: logits + 0.01))
-    outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=("torch", own.NAME), **QUICK))
+    settings = BenchmarkSettings(seconds=(0.5,), precisions=("int8",), runtimes=("torch", own.NAME), **QUICK)
+    outcome = compare_model(subject, settings)
     timed = {(row["runtime"], row["precision"]) for row in outcome.rows}
     assert timed == {("torch", "float32"), ("torch", "bfloat16"), ("torch", "int8")}
     notes = " ".join(outcome.notes)
@@ -174,7 +175,7 @@ def test_a_model_that_we_refuse_is_left_out_with_the_reason(subject: Subject, mo
     outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=("torch", own.NAME), **QUICK))
     assert {row["runtime"] for row in outcome.rows} == {"torch"}
     assert [note for note in outcome.notes if "left out" in note] == [
-        f"{own.NAME} {precision} is left out: 'layer' has no shape yet" for precision in own.PRECISIONS
+        f"{own.NAME} {precision} is left out: 'layer' has no shape yet" for precision in PRECISIONS
     ]
 
 
@@ -187,7 +188,7 @@ def test_the_plan_says_what_became_dense_in_the_calls(monkeypatch) -> None:
     outcome = compare_model(subject, BenchmarkSettings(seconds=(0.5,), runtimes=(own.NAME,), **QUICK))
     plans = {row["precision"]: row["plan"] for row in outcome.rows}
     assert plans["float32"] == "12 dense, 11 csr"  # of the dense, 8 are the projections of two layers
-    assert set(plans) == set(own.PRECISIONS)
+    assert set(plans) == set(PRECISIONS)
 
 
 def test_nothing_measured_is_an_error(subject: Subject, monkeypatch) -> None:
@@ -246,6 +247,8 @@ def test_untrained_logits_depend_on_the_audio_and_are_reproducible(subject: Subj
         ({"sparsities": (1.0,)}, "--sparsities 1"),
         ({"sparsities": (-0.1,)}, "--sparsities -0.1"),
         ({"patterns": ("32x1",)}, "--patterns 32x1: .*16x1"),
+        ({"precisions": ("fp16",)}, "--precisions fp16: .*int8"),
+        ({"precisions": ()}, "--precisions: at least one"),
         ({"runtimes": ("tensorrt",)}, "--runtimes tensorrt: .*openvino"),
         ({"repeats": 0}, "--repeats 0"),
         ({"threads": 0}, "--threads 0"),

@@ -9,8 +9,16 @@ from audio_lottery import pruning
 from audio_lottery.commands.bench import load_subjects
 from audio_lottery.errors import ModelError
 from audio_lottery.models.load import load_backbone
-from audio_lottery.sparse.benchmark import BenchmarkSettings, compare_model, noise, subjects_of
+from audio_lottery.sparse.benchmark import (
+    BenchmarkSettings,
+    compare_model,
+    model_break_even,
+    noise,
+    own,
+    subjects_of,
+)
 from audio_lottery.sparse.benchmark.whisper_contestants import prompt_of, same_words, steps_of
+from audio_lottery.sparse.benchmark.whisper_speech import Spoken, compare_speech, rows_of
 from tests.lottery.test_backbones import TINY
 
 WIDE = {"d_model": 64, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "init_std": 0.3}
@@ -95,3 +103,28 @@ def test_prompts(backbone):
         assert prompt_of(backbone.module)[1:3] == [7, 9]
     finally:
         settings.is_multilingual = False
+
+
+def test_speech_at_several_sparsities_in_one_run(backbone):
+    dense = load_backbone(replace(TINY["whisper"], overrides=TINY["whisper"].overrides | WIDE), seed=2).module.eval()
+    utterances = [Spoken(0.5, backbone.features([noise(0.5).numpy()])["input_features"], steps) for steps in (2, 3)]
+    settings = BenchmarkSettings(sparsities=(0.0, 0.5, 0.9), precisions=("int8",), repeats=2, threads=1, rest=0.0)
+    sparse = {sparsity: own.pruned(dense, "16x1", sparsity) for sparsity in settings.sparsities}
+    laps, notes = compare_speech(dense, sparse, backbone.processor, utterances, settings)
+    rows = rows_of(laps, 1.0, "16x1")
+    ours = [row for row in rows if row["runtime"] == own.NAME]
+    assert [(row["subject"], row["precision"], row["pattern"], row["sparsity"]) for row in ours] == [
+        (part, "int8", pattern, sparsity)
+        for part in ("encoder", "utterance")
+        for pattern, sparsity in (("dense", 0.0), ("16x1", 0.5), ("16x1", 0.9))
+    ]
+    assert [row["plan"] == own.UNCHANGED for row in ours] == [True, False, False] * 2
+    assert all(row["shared"] == (row["runtime"] != own.NAME) for row in rows)
+    assert all(row["rtf"][0] == row["median_s"] and len(row["wall"]) == 2 for row in rows)
+    assert not any(row["wrong"] for row in rows if row["precision"] == "float32")
+    rivals = {("torch", "float32")} | ({("ctranslate2", "float32"), ("ctranslate2", "int8")} if not notes else set())
+    lines = model_break_even(rows)
+    assert {(line.subject, line.rival, line.rival_precision) for line in lines} == {
+        (part, *rival) for part in ("encoder", "utterance") for rival in rivals
+    }
+    assert all((line.crossings.least, line.crossings.most) == (0.5, 0.9) for line in lines)

@@ -8,23 +8,7 @@ from torch import nn
 
 from audio_lottery.errors import ConfigError
 from audio_lottery.sparse.benchmark import BenchmarkSettings, break_even
-from audio_lottery.sparse.benchmark.break_even import LAYERS, Layer, crossing
-
-
-@pytest.mark.parametrize(
-    ("sparse", "dense", "expected"),
-    [
-        ({0.0: 4.0, 0.5: 2.0, 0.9: 1.0}, 3.0, 0.25),
-        ({0.0: 4.0, 0.5: 2.0, 0.9: 1.0}, 1.5, 0.7),
-        ({0.0: 4.0, 0.5: 2.0, 0.9: 1.0}, 5.0, 0.0),  # always faster
-        ({0.0: 4.0, 0.5: 2.0, 0.9: 1.0}, 0.5, None),  # never within what was measured
-        ({0.9: 1.0, 0.0: 4.0, 0.5: 2.0}, 3.0, 0.25),  # the order does not matter
-        ({0.0: 4.0, 0.5: 1.0, 0.8: 3.0, 0.9: 1.0}, 2.0, 0.85),  # noise: the last crossing
-        ({0.0: 4.0, 0.9: 1.0}, 1.0, None),  # no slower is not faster
-    ],
-)
-def test_crossing(sparse: dict[float, float], dense: float, expected: float | None) -> None:
-    assert crossing(sparse, dense) == (None if expected is None else pytest.approx(expected))
+from audio_lottery.sparse.benchmark.break_even import LAYERS, Layer
 
 
 def test_layers_run_on_their_inputs() -> None:
@@ -48,7 +32,7 @@ def test_every_layer_pattern_and_precision_is_forced_and_measured(stand_in) -> N
         for pattern in ("unstructured", "16x1")
         for precision in ("float32", "bfloat16", "int8")
     ]
-    assert all(set(line.sparse) == {0.5, 0.9} and set(line.crossing) == {"float32", "bfloat16"} for line in lines)
+    assert all(set(line.sparse) == {0.5, 0.9} and set(line.crossings) == {"float32", "bfloat16"} for line in lines)
     assert len(stand_in) == 24
     assert all(force for _, force in stand_in)
 
@@ -82,8 +66,7 @@ def test_a_layer_that_skips_zeros_crosses_where_its_time_says(monkeypatch) -> No
     layer = Layer("linear", lambda: Ten(256, 256), lambda frames: (1, frames, 256))
     settings = BenchmarkSettings(patterns=("unstructured",), repeats=5, threads=1, rest=0)
     line = break_even(settings, 1.0, [layer], (0.0, 0.5, 0.8, 0.9))[0]
-    assert line.crossing["float32"] is not None
-    assert 0.5 < line.crossing["float32"] < 0.8
+    assert line.crossings["float32"].break_even == pytest.approx(0.65, abs=0.15)
 
 
 def test_impossible_length() -> None:
