@@ -13,6 +13,8 @@ from audio_lottery.config import GridConfig
 from audio_lottery.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
+    from audio_lottery.grid.record import Records
+    from audio_lottery.lottery.select import SearchedRun
     from audio_lottery.report.page import RunGroup
 
 logger = logging.getLogger(__name__)
@@ -25,13 +27,11 @@ def main(arguments: list[str]) -> None:
     grid, table_only = parse_grid(arguments)
 
     # Here and not above: they load torch, and a mistake in the settings should be told at once.
-    from audio_lottery.grid.cells import plan_cells, unfinished
-    from audio_lottery.grid.launch import run_cells
+    from audio_lottery.grid.cells import plan_cells
     from audio_lottery.grid.record import Records
     from audio_lottery.report.page import make_group
 
     cells = plan_cells(grid)
-    searches = [cell for cell in cells if not cell.is_theta]
     records = Records(
         None if grid.records is None else Path(grid.records),
         {cell.name: cell for cell in cells},
@@ -39,30 +39,43 @@ def main(arguments: list[str]) -> None:
     )
     found = {cell.name: records.finished(cell) for cell in cells}
     if not table_only:
-        finished = {name for name, run in found.items() if run is not None}
-        logger.info("%d of %d searches are finished", len(finished), len(searches))
-        missing = unfinished(cells, finished)
-        for cell in missing:
-            known = cell.name in finished or any(cell.name in c.needs and c.name in finished for c in searches)
-            if known and not cell.done():
-                logger.warning(
-                    "%s runs again: others start from its run folder, which is not here, and records hold neither "
-                    "weights nor masks; bring the folder along to spare it",
-                    cell.name,
-                )
-        run_cells(grid, missing, records.finished)
-        found |= {cell.name: records.finished(cell) for cell in missing}
+        found |= _run(grid, records, {name for name, run in found.items() if run is not None})
     groups = []
     for name, arm in grid.arms.items():
-        runs = [found[cell.name] for cell in searches if cell.arm == name]
-        finished = [run for run in runs if run is not None]
-        if len(finished) < len(runs):
+        searches = [cell.name for cell in cells if cell.arm == name and not cell.is_theta]
+        runs = [run for search in searches if (run := found[search]) is not None]
+        if len(runs) < len(searches):
             logger.warning("arm '%s' is not finished and left out", name)
         else:
-            groups.append(make_group(arm.label or name, finished))
+            groups.append(make_group(arm.label or name, runs))
     if not groups:
         raise RunError(f"no arm of {grid.out} is finished yet; run the comparison without --table-only")
+    rounds = [metrics for group in groups for run in group.runs for metrics in run.rounds.values()]
+    precisions = sorted({str(metrics.get("precision")) for metrics in rounds})
+    if len(precisions) > 1:  # `auto` on machines that are not alike
+        logger.warning("not all rounds were trained in the same precision: %s", ", ".join(precisions))
     _write(grid, groups)
+
+
+def _run(grid: GridConfig, records: "Records", finished: set[str]) -> dict[str, "SearchedRun | None"]:
+    """Run the searches that are not among the ``finished`` names, and what they need; all that may have run, by name."""
+    from audio_lottery.grid.cells import unfinished
+    from audio_lottery.grid.launch import run_cells
+
+    cells = list(records.cells.values())
+    searches = [cell for cell in cells if not cell.is_theta]
+    logger.info("%d of %d searches are finished", len(finished), len(searches))
+    missing = unfinished(cells, finished)
+    for cell in missing:
+        heirs = {other.name for other in searches if cell.name in other.needs}
+        if finished & {cell.name, *heirs} and not cell.done():
+            logger.warning(
+                "%s runs again: others start from its run folder, which is not here, and records hold neither weights "
+                "nor masks; bring the folder along to spare it",
+                cell.name,
+            )
+    run_cells(grid, missing, records.finished)
+    return {cell.name: records.finished(cell) for cell in missing}
 
 
 def _write(grid: GridConfig, groups: Sequence["RunGroup"]) -> None:
