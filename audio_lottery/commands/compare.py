@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _run(grid: GridConfig, records: "Records", finished: set[str]) -> dict[str, "SearchedRun | None"]:
-    """Run the searches that are not among the ``finished`` names, and what they need; all that may have run, by name."""
+    """Run the searches that are not ``finished``, and what they need; by name all that may have run."""
     from audio_lottery.grid.cells import unfinished
     from audio_lottery.grid.launch import run_cells
 
