@@ -8,7 +8,7 @@ did not know yet had its default, and one that is no longer known is a differenc
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, get_args, get_type_hints
 
 import yaml
@@ -128,6 +128,9 @@ class Difference:
     one: Any
     other: Any
 
+    def __str__(self) -> str:
+        return f"{self.name} ({self.one!r} there, {self.other!r} now)"
+
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings in a ``config.yaml`` by dotted name, as the present version understands them.
@@ -137,7 +140,33 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         RunError: the file cannot be read, or one of its values means nothing to this version.
     """
-    config, unknown = _read(path)
+    return settings_in(settings_text(path), path)
+
+
+def settings_in(text: str, path: Path) -> dict[str, Any]:
+    """`read_settings` of a file whose text has been read.
+
+    Args:
+        text: of the file.
+        path: of the file, for the message.
+
+    Raises:
+        RunError: it is not a file of settings, or one of its values means nothing to this version.
+    """
+    return understand(_document(text, path), str(path))
+
+
+def understand(document: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings, nested as in a ``config.yaml``, by dotted name, as `read_settings` gives them.
+
+    Args:
+        document: the settings; those that it lacks have their defaults.
+        where: they stand, for the message.
+
+    Raises:
+        RunError: one of the values means nothing to this version.
+    """
+    config, unknown = _understand(document, where)
     return flat_settings(config) | {name: Unknown(value) for name, value in unknown.items()}
 
 
@@ -147,32 +176,57 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         RunError: as `read_settings`.
     """
-    return _read(path)[0]
+    return _understand(_document(settings_text(path), path), str(path))[0]
 
 
-def _read(path: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """The settings of a file, and those of them that are not known by dotted name."""
+def settings_text(path: Path) -> str:
+    """The text of a ``config.yaml``.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{path.parent} is not a run folder: {path} cannot be read ({reason})") from error
+
+
+def _document(text: str, path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RunError(f"{path} is not YAML ({error}); it is the file that the search wrote") from error
     if not isinstance(document, dict):
         raise RunError(f"{path} holds no settings; it is the file that the search wrote")
+    return document
+
+
+def _understand(document: Mapping[str, Any], where: str) -> tuple[RunConfig, dict[str, Any]]:
+    """The settings, and those of them that are not known by dotted name."""
     unknown: dict[str, Any] = {}
     known = _known(document, RunConfig, "", unknown)
     parser = make_parser()
     try:
         return to_config(parser, parser.parse_object(known)), unknown
     except (ArgumentError, ConfigError) as error:
-        raise RunError(f"{path} has a value that this version cannot read: {error}") from error
+        raise RunError(f"{where} has a value that this version cannot read: {error}") from error
 
 
 def flat_settings(config: RunConfig) -> dict[str, Any]:
     """All settings by dotted name; lists and ``model.overrides`` stay whole."""
     return _flatten(yaml.safe_load(to_yaml(config)))
+
+
+def without_places(value: Any) -> Any:
+    """A copy in which every absolute or home path is its last part; mappings and lists inside too."""
+    if isinstance(value, Mapping):
+        return {key: without_places(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(entry) for entry in value]
+    if isinstance(value, str) and value.startswith(("/", "~", "./", "../")):
+        return PurePosixPath(value).name
+    return value
 
 
 def differing(
@@ -207,10 +261,10 @@ def check_run(config: RunConfig, run_dir: Path) -> bool:
             )
         return False
     there, here = read_settings(path), flat_settings(config)
-    different = [f"{d.name} ({d.one!r} there, {d.other!r} now)" for d in differing(there, here, MAY_CHANGE)]
+    different = differing(there, here, MAY_CHANGE)
     if different:
         raise RunError(
-            f"{run_dir} belongs to a run with other settings: {', '.join(different)}; "
+            f"{run_dir} belongs to a run with other settings: {', '.join(map(str, different))}; "
             "choose another --run_dir, or the settings it was started with"
         )
     return not differing(there, here)

@@ -32,6 +32,7 @@ class GridConfig:
         out: folder of the comparison; every search has a folder below it.
         configs: settings of all searches, files or names of configs that come with the package; later ones win.
         settings: settings of all searches on top of those, as in a config file.
+        records: folder for records of finished searches; one whose record is there is not run again. None: no records.
         seeds: of every arm.
         arms: name of the arm → what differs; the first is what the others are compared with.
         parallel: searches side by side.
@@ -42,6 +43,7 @@ class GridConfig:
 
     arms: dict[str, ArmConfig]
     out: str = "runs/compare"
+    records: str | None = None
     configs: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_lottery.errors import ConfigError
-from audio_lottery.evaluation.counts import ErrorCounts, match_utterances
+from audio_lottery.evaluation.counts import UtteranceErrors, match_utterances
 
 CONFIDENCE = 0.95
 """Level of every interval of the package unless another is asked for."""
@@ -82,7 +82,7 @@ class Difference:
 
 
 def wer_interval(
-    counts: ErrorCounts,
+    counts: UtteranceErrors,
     *,
     by: Units = "utterances",
     resamples: int = 1000,
@@ -112,8 +112,8 @@ def wer_interval(
 
 
 def difference_interval(
-    system: ErrorCounts,
-    baseline: ErrorCounts,
+    system: UtteranceErrors,
+    baseline: UtteranceErrors,
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -129,7 +129,7 @@ def difference_interval(
 
 
 def mean_difference_interval(
-    pairs: Sequence[tuple[ErrorCounts, ErrorCounts]],
+    pairs: Sequence[tuple[UtteranceErrors, UtteranceErrors]],
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -228,7 +228,7 @@ def _resampled(
     return sums[:, :-1] / sums[:, -1:]
 
 
-def _units(counts: ErrorCounts, by: Units, resamples: int) -> tuple[NDArray[np.int64] | None, int, str]:
+def _units(counts: UtteranceErrors, by: Units, resamples: int) -> tuple[NDArray[np.int64] | None, int, str]:
     """The unit of every utterance (None where there is no interval), how many units there are, and a note."""
     names = counts.ids if by == "utterances" else counts.speakers
     if resamples == 0:

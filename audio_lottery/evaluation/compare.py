@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 
 from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.bootstrap import CONFIDENCE, Difference, difference_interval
-from audio_lottery.evaluation.counts import ErrorCounts
+from audio_lottery.evaluation.counts import UtteranceErrors
 from audio_lottery.evaluation.mapsswe import Mapsswe, mapsswe
 
 
@@ -25,7 +25,7 @@ class Comparison:
         return {**self.difference.to_dict(), "mapsswe": self.mapsswe.to_dict()}
 
 
-def compare(system: ErrorCounts, baseline: ErrorCounts, *, resamples: int = 1000, seed: int = 0) -> Comparison:
+def compare(system: UtteranceErrors, baseline: UtteranceErrors, *, resamples: int = 1000, seed: int = 0) -> Comparison:
     """Compare two systems on the same utterances; a positive difference means that ``system`` is worse.
 
     Raises:

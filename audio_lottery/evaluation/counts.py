@@ -4,15 +4,17 @@ Corpus-level rates: hits and errors are summed over the utterances before dividi
 than a short one (the usual WER, not a mean of per-utterance rates).
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
 from audio_lottery.data.text import get_normalizer
 from audio_lottery.errors import TextError
-from audio_lottery.evaluation.alignment import Alignments, Integers, align
+from audio_lottery.evaluation.alignment import COSTS, Alignments, Integers, align
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +55,96 @@ class Tally:
         return Tally(self.hits[order], self.substitutions[order], self.deletions[order], self.insertions[order])
 
 
+class UtteranceErrors(Protocol):
+    """What statistics ask of the errors of a test set: `ErrorCounts`, or `TextlessCounts`, which hold no text."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Utterance ids, unique."""
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Speaker (or talk) of each utterance, empty where it is not known."""
+
+    @property
+    def normalizer(self) -> str:
+        """Name of the normaliser that both sides went through."""
+
+    @property
+    def said(self) -> str:
+        """SHA-256 of the ids and normalised references; their order does not matter."""
+
+    @property
+    def words(self) -> Tally:
+        """Word errors, by the alignment ``alignments.costs``."""
+
+    @property
+    def alignments(self) -> Alignments:
+        """The word alignments."""
+
+    @property
+    def wer(self) -> float:
+        """Errors over reference words, a fraction."""
+
+    def realigned(self, alignment: str) -> Self:
+        """The same utterances with their words counted by another alignment."""
+
+    def take(self, order: Integers) -> Self:
+        """The utterances ``order``, in that order."""
+
+
+_Errors = TypeVar("_Errors", bound=UtteranceErrors)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextlessCounts:
+    """The word errors of one set of hypotheses, utterance by utterance, without a word of it.
+
+    Attributes:
+        ids: utterance ids, unique.
+        speakers: speaker (or talk) of each utterance, empty where it is not known.
+        normalizer: name of the normaliser that both sides went through.
+        said: SHA-256 of the ids and normalised references; their order does not matter.
+        aligned: the word alignments by ``jiwer`` and by ``nist``.
+        costs: which of them counts.
+    """
+
+    ids: tuple[str, ...]
+    speakers: tuple[str, ...]
+    normalizer: str
+    said: str
+    aligned: Mapping[str, Alignments]
+    costs: str = "jiwer"
+
+    @property
+    def alignments(self) -> Alignments:
+        """The word alignments that count."""
+        return self.aligned[self.costs]
+
+    @property
+    def words(self) -> Tally:
+        """Word errors by these alignments."""
+        return _tally(self.alignments)
+
+    @property
+    def wer(self) -> float:
+        """(Substitutions + deletions + insertions) / reference words, a fraction; above 1 is possible."""
+        return self.words.rate
+
+    def realigned(self, alignment: str) -> "TextlessCounts":
+        """The same utterances with their words counted by the other alignment."""
+        return replace(self, costs=alignment)
+
+    def take(self, order: Integers) -> "TextlessCounts":
+        """All utterances in another order: of a part of them ``said`` would be wrong."""
+        return replace(
+            self,
+            ids=tuple(self.ids[index] for index in order),
+            speakers=tuple(self.speakers[index] for index in order),
+            aligned={costs: alignments.take(order) for costs, alignments in self.aligned.items()},
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ErrorCounts:
     """The errors of one set of hypotheses, utterance by utterance.
@@ -91,6 +183,19 @@ class ErrorCounts:
     def empty_references(self) -> int:
         """References without a word after normalisation."""
         return self.references.count("")
+
+    @property
+    def said(self) -> str:
+        """SHA-256 of the ids and normalised references; their order does not matter."""
+        lines = sorted(
+            f"{utterance_id}\t{text}\n" for utterance_id, text in zip(self.ids, self.references, strict=True)
+        )
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def textless(self) -> TextlessCounts:
+        """What statistics need of it, both alignments included, and no text."""
+        aligned = {costs: self.realigned(costs).alignments for costs in COSTS}
+        return TextlessCounts(self.ids, self.speakers, self.normalizer, self.said, aligned)
 
     def realigned(self, alignment: str) -> "ErrorCounts":
         """The same utterances with their words counted by another alignment."""
@@ -168,7 +273,7 @@ def count_errors(
     )
 
 
-def match_utterances(system: ErrorCounts, baseline: ErrorCounts) -> ErrorCounts:
+def match_utterances(system: UtteranceErrors, baseline: _Errors) -> _Errors:
     """The utterances of ``baseline`` in the order of ``system``'s, for a paired comparison.
 
     Raises:
@@ -187,7 +292,13 @@ def match_utterances(system: ErrorCounts, baseline: ErrorCounts) -> ErrorCounts:
         check_same_ids(system.ids, baseline.ids, "the first system", "the second system")
         position = {utterance_id: index for index, utterance_id in enumerate(baseline.ids)}
         matched = baseline.take(np.array([position[utterance_id] for utterance_id in system.ids], dtype=np.int64))
-    if system.references != matched.references:
+    if not (isinstance(system, ErrorCounts) and isinstance(matched, ErrorCounts)):
+        if system.said != matched.said:
+            raise TextError(
+                f"the same {len(system.ids)} utterances have other references in one system than in the other; score "
+                "both against the same transcripts"
+            )
+    elif system.references != matched.references:
         index = next(
             i for i, texts in enumerate(zip(system.references, matched.references, strict=True)) if len(set(texts)) > 1
         )

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_lottery.evaluation.alignment import HIT, INSERTION, Alignments
-from audio_lottery.evaluation.counts import ErrorCounts, match_utterances
+from audio_lottery.evaluation.counts import UtteranceErrors, match_utterances
 
 ALPHA = 0.05
 BUFFER_WORDS = 2
@@ -56,7 +56,7 @@ class Mapsswe:
 
 
 def mapsswe(
-    system: ErrorCounts, baseline: ErrorCounts, *, buffer_words: int = BUFFER_WORDS, alpha: float = ALPHA
+    system: UtteranceErrors, baseline: UtteranceErrors, *, buffer_words: int = BUFFER_WORDS, alpha: float = ALPHA
 ) -> Mapsswe:
     """Test whether two systems differ in word errors, on the same utterances.
 

@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,20 @@ def plan_cells(grid: GridConfig) -> list[Cell]:
             cells += _cells_of(grid, name, arm)
             del waiting[name]
     return cells
+
+
+def unfinished(cells: Sequence[Cell], finished: Collection[str]) -> list[Cell]:
+    """The cells to run, in order: searches that are not among ``finished`` names, and what they need, if need be again.
+
+    Args:
+        cells: of `plan_cells`.
+        finished: names of searches; of some there may be only a record, which no other search can start from.
+    """
+    wanted = {cell.name for cell in cells if not cell.is_theta and cell.name not in finished}
+    for cell in reversed(cells):  # what others need comes before them
+        if cell.name in wanted:
+            wanted.update(cell.needs)
+    return [cell for cell in cells if cell.name in wanted]
 
 
 def _cells_of(grid: GridConfig, name: str, arm: ArmConfig) -> list[Cell]:

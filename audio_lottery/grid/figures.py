@@ -14,8 +14,6 @@ from matplotlib.ticker import FuncFormatter
 
 from audio_lottery.errors import MaskError
 from audio_lottery.grid.table import common_budgets, stands_at
-from audio_lottery.lottery.run_folder import MASK_FILE
-from audio_lottery.pruning import Mask
 from audio_lottery.report.page import RunGroup
 from audio_lottery.report.page.charts import all_suites
 from audio_lottery.report.page.numbers import rate
@@ -117,7 +115,8 @@ def _legend(figure: Figure, groups: Sequence[RunGroup]) -> None:
 def plot_overlap(groups: Sequence[RunGroup], path_stem: Path) -> bool:
     """Draw, for the sparsest round that all runs have, how much the masks share: intersection over union, per pair.
 
-    Two random masks of density d share d / (2 - d); the title says it.
+    Two random masks of density d share d / (2 - d); the title says it. It says too how many runs are left out, of
+    which there are only records.
 
     Returns:
         Whether there was something to draw: two masks over the same tensors.
@@ -127,12 +126,13 @@ def plot_overlap(groups: Sequence[RunGroup], path_stem: Path) -> bool:
     """
     number = max(set.intersection(*(set(group.numbers) for group in groups)))
     names, masks = [], []
-    for group in groups:
-        for run in group.runs:
-            path = run.folder.round(number) / MASK_FILE
-            if number > 0 and path.is_file():
-                names.append(f"{group.name}, seed {run.rounds[number]['seed']}")
-                masks.append(Mask.load(path))
+    runs = [(group.name, run) for group in groups for run in group.runs if number > 0]
+    for name, run in runs:
+        mask = run.mask(number)
+        if mask is not None:
+            names.append(f"{name}, seed {run.rounds[number]['seed']}")
+            masks.append(mask)
+    missing = f"; {len(runs) - len(masks)} of {len(runs)} runs without masks" if len(masks) < len(runs) else ""
     overlap = np.full((len(masks), len(masks)), np.nan)
     for i, one in enumerate(masks):
         for j, other in enumerate(masks):
@@ -157,7 +157,7 @@ def plot_overlap(groups: Sequence[RunGroup], path_stem: Path) -> bool:
             axes.text(j, i, f"{overlap[i, j]:.2f}", ha="center", va="center", fontsize=8, color=colour)
         axes.set_title(
             f"Masks of round {number} ({100 * density:.1f} % kept): intersection over union; "
-            f"random masks: {density / (2 - density):.2f}",
+            f"random masks: {density / (2 - density):.2f}{missing}",
             fontsize=10,
             loc="left",
             wrap=True,

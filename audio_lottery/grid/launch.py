@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from audio_lottery.config import GridConfig
-from audio_lottery.errors import ConfigError, RunError
+from audio_lottery.errors import AudioLotteryError, ConfigError, RunError
 from audio_lottery.grid.cells import Cell
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,13 @@ Start = Callable[[Callable[[], int]], "Future[int]"]
 Launcher = Callable[[GridConfig], AbstractContextManager[Start]]
 
 
-def run_cells(grid: GridConfig, cells: Sequence[Cell]) -> None:
+def run_cells(grid: GridConfig, cells: Sequence[Cell], when_done: Callable[[Cell], object] | None = None) -> None:
     """Run what is not done, at most ``grid.parallel`` cells side by side, each after those that it needs.
+
+    Args:
+        grid: where and how.
+        cells: all that are needed, those that others need first.
+        when_done: called of every cell that was run, as soon as it is done; what it raises fails the cell.
 
     A cell that fails stops nothing but what needs it. Killed at any moment, the same call goes on: searches continue
     at their last checkpoint, and what is done is only looked at.
@@ -63,9 +68,15 @@ def run_cells(grid: GridConfig, cells: Sequence[Cell]) -> None:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 cell = running.pop(future)
                 error = future.exception()
+                finished = error is None and future.result() == 0 and cell.done()
+                if finished and when_done is not None:
+                    try:
+                        when_done(cell)
+                    except AudioLotteryError as found:
+                        error, finished = found, False
                 if error is not None:
                     logger.error("%s: %s", cell.name, error)
-                if error is None and future.result() == 0 and cell.done():
+                if finished:
                     done.add(cell.name)
                     logger.info("%s: done, %d of %d", cell.name, len(done), len(cells))
                 else:

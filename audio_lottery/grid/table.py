@@ -9,7 +9,7 @@ from typing import Any
 
 from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.compare import Aggregate
-from audio_lottery.lottery.select import SetResult, measure, suite_counts
+from audio_lottery.lottery.select import SetResult, measure
 from audio_lottery.report.columns import percent, percent_interval
 from audio_lottery.report.page import ExtraTable, RunGroup
 from audio_lottery.report.page.numbers import remaining, spent
@@ -73,7 +73,7 @@ def compare_arms(groups: Sequence[RunGroup], suite: str, *, resamples: int = 100
         if _seeds(group) != _seeds(first):
             raise ConfigError(f"'{group.name}' has other seeds than '{first.name}', so they cannot be paired")
     counts = {
-        (group.name, number): [suite_counts(run.folder.round(number), run.rounds[number], suite) for run in group.runs]
+        (group.name, number): [run.errors(number, suite) for run in group.runs]
         for group in groups
         for number in group.numbers
     }

@@ -14,12 +14,13 @@ from audio_lottery.lottery.run_folder import MASK_FILE
 from audio_lottery.publish.checks import Remeasured
 from audio_lottery.publish.metadata import base_model
 from audio_lottery.publish.names import CURVE_FILE, MAIN, Chosen, Target
-from audio_lottery.publish.places import public_settings, without_places
+from audio_lottery.publish.places import public_settings
 from audio_lottery.publish.terms import terms_of
 from audio_lottery.report.columns import duration, percent, percent_interval
 from audio_lottery.report.page import tables
 from audio_lottery.report.page.numbers import DEV, condition, rate
 from audio_lottery.report.tables import plain_number
+from audio_lottery.settings import without_places
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#~$!"})

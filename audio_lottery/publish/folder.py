@@ -25,8 +25,9 @@ from audio_lottery.publish.names import (
     Chosen,
     Target,
 )
-from audio_lottery.publish.places import public_settings, without_places
+from audio_lottery.publish.places import public_settings
 from audio_lottery.publish.terms import corpora_of
+from audio_lottery.settings import without_places
 from audio_lottery.sparse.format import FILE as SPARSE_FILE
 from audio_lottery.sparse.format import save as save_sparse
 from audio_lottery.storage import SEAL, file_sha256, read_json, sealed_folder, write_bytes, write_json

@@ -1,11 +1,10 @@
 """Settings without the places of the machine they were used on."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import PurePosixPath
 from typing import Any
 
 from audio_lottery.config import RunConfig
+from audio_lottery.settings import without_places
 
 _OWN = ("run_dir", "num_processes", "log_with")
 
@@ -19,14 +18,3 @@ def public_settings(config: RunConfig) -> dict[str, Any]:
     settings["data"] = {name: value for name, value in settings["data"].items() if name not in ("root", "num_workers")}
     cut: dict[str, Any] = without_places(settings)
     return cut
-
-
-def without_places(value: Any) -> Any:
-    """A copy in which every absolute or home path is its last part; mappings and lists inside too."""
-    if isinstance(value, Mapping):
-        return {key: without_places(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_places(entry) for entry in value]
-    if isinstance(value, str) and value.startswith(("/", "~", "./", "../")):
-        return PurePosixPath(value).name
-    return value

@@ -27,6 +27,7 @@ def grid(tiny_corpus, tmp_path):
     settings |= {"theta": {"train": [], "dev": [], "training": settings["training"]}, "search": {"rounds": 1}}
     document = {
         "out": str(tmp_path / "out"),
+        "records": str(tmp_path / "records"),
         "seeds": list(SEEDS),
         "parallel": 2,
         "settings": settings,
@@ -75,8 +76,18 @@ def test_a_comparison_that_was_killed_runs_what_is_missing_and_is_read(grid, tmp
     assert (out / "comparison.svg").stat().st_size > 10_000
     assert (out / "overlap.png").exists()
 
-    before = (out / "comparison.json").read_bytes()
+    before = {name: (out / f"comparison.{name}").read_bytes() for name in ("md", "csv", "json", "png", "svg")}
     assert main(["compare", str(grid), "--table-only"]) == 0
-    assert (out / "comparison.json").read_bytes() == before
+    assert (out / "comparison.json").read_bytes() == before["json"]
     assert main(["compare", str(grid), "--set", "training.max_steps=3"]) == 2
     assert "belongs to a run with other settings: training.max_steps" in capsys.readouterr().err
+
+    out.rename(tmp_path / "another machine has it")
+    assert {path.stem for path in (tmp_path / "records").iterdir()} == {
+        f"{arm}-seed{seed}" for arm in ("theta0", "theta_toy") for seed in SEEDS
+    }
+    assert main(["compare", str(grid)]) == 0, "nothing is left to run"
+    assert {name: (out / f"comparison.{name}").read_bytes() for name in before} == before
+    assert not list(out.glob("*-*"))
+    assert main(["compare", str(grid), "--set", "training.max_steps=3"]) == 2
+    assert "theta0-seed1.json is the record of a search with other settings: training.max" in capsys.readouterr().err

@@ -83,6 +83,22 @@ def test_what_fails_stops_only_what_needs_it(tmp_path):
 
 
 @pytest.mark.usefixtures("ran")
+def test_what_is_done_is_told_at_once_and_an_objection_fails_it(tmp_path):
+    told = []
+
+    def object_to(job):
+        told.append((job.name, sorted(path.name for path in tmp_path.glob("[a-z]"))))
+        if job.name == "b":
+            raise RunError("its record says otherwise")
+
+    jobs = [Job("a", tmp_path), Job("b", tmp_path), Job("c", tmp_path, ("b",)), Job("d", tmp_path)]
+    (tmp_path / "d").write_text("done before")
+    with pytest.raises(RunError, match=r"1 of 4 jobs failed: b \(.*; 1 that need them were not started"):
+        run_cells(jobs_grid(tmp_path, parallel=1), jobs, object_to)
+    assert told == [("a", ["a", "d"]), ("b", ["a", "b", "d"])]
+
+
+@pytest.mark.usefixtures("ran")
 def test_a_job_that_says_it_is_well_but_left_nothing_has_failed(tmp_path):
     with pytest.raises(RunError, match="1 of 1 jobs failed"):
         run_cells(jobs_grid(tmp_path), [Job("a", tmp_path, code="sys.exit(0)")])

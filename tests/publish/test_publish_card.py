@@ -12,9 +12,9 @@ from audio_lottery.publish.checks import Remeasured
 from audio_lottery.publish.merge import BEGIN, END, merge_cards
 from audio_lottery.publish.metadata import base_model, benchmark_entries, card_data
 from audio_lottery.publish.names import Target, choose_round
-from audio_lottery.publish.places import public_settings, without_places
+from audio_lottery.publish.places import public_settings
 from audio_lottery.publish.terms import corpora_of, licence_of, terms_of
-from audio_lottery.settings import read_config
+from audio_lottery.settings import read_config, without_places
 
 REPO = "somebody/ticket"
 

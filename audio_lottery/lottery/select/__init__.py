@@ -5,21 +5,26 @@ from audio_lottery.lottery.select.decide import (
     Selection,
     SetResult,
     Ticket,
+    choose,
     mean_budget,
     measure,
     select,
     why_not,
 )
-from audio_lottery.lottery.select.read import suite_counts
+from audio_lottery.lottery.select.read import DEV, SearchedRun, read_run, warn_changed
 
 __all__ = [
     "DEFAULT_MARGIN",
+    "DEV",
+    "SearchedRun",
     "Selection",
     "SetResult",
     "Ticket",
+    "choose",
     "mean_budget",
     "measure",
+    "read_run",
     "select",
-    "suite_counts",
+    "warn_changed",
     "why_not",
 ]

@@ -18,9 +18,9 @@ from typing import Any
 from audio_lottery.errors import ConfigError
 from audio_lottery.evaluation.bootstrap import Difference, Interval, mean_difference_interval, wer_interval
 from audio_lottery.evaluation.compare import Aggregate, aggregate, aggregate_differences
-from audio_lottery.evaluation.counts import ErrorCounts
+from audio_lottery.evaluation.counts import UtteranceErrors
 from audio_lottery.evaluation.mapsswe import Mapsswe, mapsswe
-from audio_lottery.lottery.select.read import check_seeds, read_run
+from audio_lottery.lottery.select.read import DEV, SearchedRun, check_seeds, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -168,10 +168,34 @@ def select(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Selection:
-    """Choose the winning, the best and the extreme ticket of a search on dev.
+    """Choose the winning, the best and the extreme ticket of a search on dev, from run folders: see `choose`.
 
     Args:
         run_dirs: run folders; several are seeds of one configuration.
+        margin: a fraction.
+        suite: test suite to report.
+        resamples: bootstrap resamples.
+        seed: of the resamples.
+
+    Raises:
+        RunError: a folder is not a run; and what `choose` raises.
+    """
+    runs = [read_run(Path(path)) for path in run_dirs]
+    return choose(runs, margin=margin, suite=suite, resamples=resamples, seed=seed)
+
+
+def choose(
+    runs: Sequence[SearchedRun],
+    *,
+    margin: float = DEFAULT_MARGIN,
+    suite: str = "clean",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Selection:
+    """Choose the winning, the best and the extreme ticket of a search on dev.
+
+    Args:
+        runs: several are seeds of one configuration.
         margin: a ticket matches only if its WER exceeds the dense model's by less than this, absolute, a fraction.
         suite: test suite to report.
         resamples: bootstrap resamples.
@@ -179,8 +203,8 @@ def select(
 
     Raises:
         ConfigError: an impossible margin.
-        RunError: a folder is not a run, lacks its dense round, dev transcripts or the suite; or the runs are not seeds
-            of one configuration.
+        RunError: a run lacks its dense round, dev transcripts or the suite; or the runs are not seeds of one
+            configuration.
         TextError: a transcript file is damaged, or the runs were evaluated on different utterances.
     """
     if not 0 <= margin <= _LARGEST_MARGIN:
@@ -190,25 +214,24 @@ def select(
         )
     if resamples == 0:
         raise ConfigError("tickets are chosen by intervals: bootstrap must be 100 or more, 1000 is usual")
-    runs = [read_run(Path(path), suite) for path in run_dirs]
     check_seeds(runs)
     numbers = sorted(set.intersection(*(set(run.rounds) for run in runs)))
     left_out = sorted(set.union(*(set(run.rounds) for run in runs)) - set(numbers))
     if left_out:
         logger.warning("rounds %s are left out: not every run has them", ", ".join(map(str, left_out)))
+    dense = {name: [run.errors(0, name) for run in runs] for name in (DEV, suite)}
     tickets = []
     for number in numbers:
-        rounds = [run.rounds[number] for run in runs]
-        dense = [] if number == 0 else [run.rounds[0] for run in runs]
-        dev = measure([r.dev for r in rounds], [r.dev for r in dense], resamples, seed)
-        test = measure([r.test for r in rounds], [r.test for r in dense], resamples, seed)
+        errors = dense if number == 0 else {name: [run.errors(number, name) for run in runs] for name in dense}
+        dev, test = (measure(errors[name], dense[name] if number else [], resamples, seed) for name in (DEV, suite))
         reason = "" if dev.difference is None else why_not(dev.difference, dev.over_seeds, margin)
-        remaining = aggregate([r.remaining_percent for r in rounds]).mean
-        masks = tuple(r.mask_sha256 for r in rounds)
-        removed = next((r.removed for r in rounds if r.removed), "")
-        spent = mean_budget([r.budget for r in rounds])
+        rounds = [run.rounds[number] for run in runs]
+        remaining = aggregate([metrics["remaining_percent"] for metrics in rounds]).mean
+        masks = tuple(metrics["mask_sha256"] for metrics in rounds)
+        removed = next((why for run in runs if (why := run.removed(number))), "")
+        spent = mean_budget([metrics.get("budget") for metrics in rounds])
         tickets.append(Ticket(number, remaining, masks, dev, test, not reason, reason, removed, spent))
-    return Selection(suite, margin, tuple(run.seed for run in runs), tuple(tickets))
+    return Selection(suite, margin, tuple(int(run.settings["seed"]) for run in runs), tuple(tickets))
 
 
 def mean_budget(budgets: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
@@ -248,7 +271,9 @@ def why_not(difference: Difference, over_seeds: Aggregate | None, margin: float)
     return ", ".join(reasons)
 
 
-def measure(counts: list[ErrorCounts], dense: list[ErrorCounts], resamples: int, seed: int) -> SetResult:
+def measure(
+    counts: Sequence[UtteranceErrors], dense: Sequence[UtteranceErrors], resamples: int, seed: int
+) -> SetResult:
     """WER over the seeds, and against another system on the same utterances, seed by seed.
 
     Args:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from audio_lottery.lottery.select import SearchedRun
 from audio_lottery.report.page.numbers import point_lines, rate, remaining
-from audio_lottery.report.page.read import RunGroup, RunView
+from audio_lottery.report.page.read import RunGroup
 
 Series = dict[str, Any]
 """``name, colour, points, dense``; a point is ``x, y, low, high, lines, marks`` with WER in per cent."""
@@ -23,7 +24,7 @@ def curves(groups: Sequence[RunGroup]) -> dict[str, list[Series]]:
     }
 
 
-def training(run: RunView) -> list[Series]:
+def training(run: SearchedRun) -> list[Series]:
     """WER on dev over the steps of every training of a run: θ, where it was trained, and the rounds."""
     report = (run.theta or {}).get("training")
     lines = [_training("θ", -1, report)] if report else []

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from audio_lottery.evaluation.compare import aggregate, aggregate_differences
-from audio_lottery.lottery.select import mean_budget
+from audio_lottery.lottery.select import DEV, mean_budget
 from audio_lottery.report.columns import percent, percent_interval
 from audio_lottery.report.page.read import RunGroup
-from audio_lottery.sparse.format import FILE as SPARSE_FILE
 
-DEV = "dev"
 Bounds = tuple[float, float]
 
 
@@ -75,10 +73,8 @@ def point_lines(group: RunGroup, number: int, suite: str, found: Rate) -> list[s
 
 def sizes(group: RunGroup, number: int) -> tuple[int, int, int | None]:
     """Bytes of the first run's model: dense tensors, gzip of them, and the sparse file where ``compress`` wrote one."""
-    metrics, path = group.first.rounds[number], group.first.folder.round(number)
-    files = [path / SPARSE_FILE, path / "sparse" / SPARSE_FILE]
-    sparse = next((file.stat().st_size for file in files if file.is_file()), None)
-    return metrics["bytes"], metrics["bytes_gzip"], sparse
+    metrics = group.first.rounds[number]
+    return metrics["bytes"], metrics["bytes_gzip"], group.first.sparse_bytes(number)
 
 
 def condition(result: Mapping[str, Any]) -> str:

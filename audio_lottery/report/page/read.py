@@ -1,37 +1,11 @@
-"""Run folders as the page needs them: finished rounds, settings, and which tickets win."""
+"""Curves as tables, pictures and the page need them: finished rounds of one or several seeds, and which tickets win."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from audio_lottery.errors import ConfigError, RunError, TextError
-from audio_lottery.lottery.run_folder import RunFolder
-from audio_lottery.lottery.select import Selection, select
-from audio_lottery.storage import is_sealed, read_json
-
-BENCH_FILE = "bench.json"
-"""Times of a run's tickets, where ``audio-lottery bench --json RUN/bench.json`` wrote them."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunView:
-    """One run folder.
-
-    Attributes:
-        folder: its paths.
-        config: ``config.yaml`` as it stands.
-        theta: metrics of the rewind point; None where it was not trained.
-        rounds: ``metrics.json`` by round, only of rounds that are finished.
-        bench: rows of `BENCH_FILE`; empty where nothing was measured.
-    """
-
-    folder: RunFolder
-    config: str
-    theta: Mapping[str, Any] | None
-    rounds: Mapping[int, Mapping[str, Any]]
-    bench: Sequence[Mapping[str, Any]]
+from audio_lottery.lottery.select import SearchedRun, Selection, choose, read_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +20,12 @@ class RunGroup:
     """
 
     name: str
-    runs: tuple[RunView, ...]
+    runs: tuple[SearchedRun, ...]
     selection: Selection | None
     note: str
 
     @property
-    def first(self) -> RunView:
+    def first(self) -> SearchedRun:
         """The run whose transcripts, layers and training are shown."""
         return self.runs[0]
 
@@ -87,48 +61,40 @@ class RunGroup:
 
 
 def read_group(name: str, folders: Sequence[Path]) -> RunGroup:
-    """Read the runs behind one curve.
+    """Read the runs behind one curve: `make_group` of run folders.
+
+    Raises:
+        RunError: a folder is not a run; and what `make_group` raises.
+    """
+    return make_group(name, [read_run(Path(folder)) for folder in folders])
+
+
+def make_group(name: str, runs: Sequence[SearchedRun]) -> RunGroup:
+    """One curve of the runs behind it, with the tickets that win.
 
     Args:
         name: as the page calls it.
-        folders: run folders; several are seeds of one configuration.
+        runs: several are seeds of one configuration.
 
     Raises:
-        ConfigError: no folder.
-        RunError: a folder is not a run, has not finished its dense round, or is no seed of the same configuration.
+        ConfigError: no run.
+        RunError: a run has not finished its dense round, or is no seed of the same configuration.
         TextError: a transcript file of one of several seeds is damaged; of a single run the page says so.
     """
-    if not folders:
+    if not runs:
         raise ConfigError(f"the curve '{name}' has no run folder")
-    runs = tuple(_read_run(Path(folder)) for folder in folders)
+    for run in runs:
+        if 0 not in run.rounds:
+            dense = run.folder.round(0).name
+            raise RunError(f"{run.folder.path} has no finished {dense} yet; the page needs the dense model")
     selection, note = None, ""
     if any(len(run.rounds) < 2 for run in runs):
         note = "no ticket has been trained yet"
     else:
         try:
-            selection = select([run.folder.path for run in runs], suite=next(iter(runs[0].rounds[0]["test"])))
+            selection = choose(runs, suite=next(iter(runs[0].rounds[0]["test"])))
         except (RunError, TextError) as error:
             if len(runs) > 1:  # averaging over runs that do not belong together would be a wrong number
                 raise
             note = str(error)
-    return RunGroup(name, runs, selection, note)
-
-
-def _read_run(path: Path) -> RunView:
-    folder = RunFolder(path)
-    try:
-        config = (path / "config.yaml").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"{path} is not a run folder: its config.yaml cannot be read ({reason})") from error
-    found = sorted(
-        (int(match.group(1)), entry)
-        for entry in path.glob("round_*")
-        if (match := re.fullmatch(r"round_(\d+)", entry.name)) and is_sealed(entry)
-    )
-    rounds = {number: read_json(entry / "metrics.json") for number, entry in found}
-    if 0 not in rounds:
-        raise RunError(f"{path} has no finished {folder.round(0).name} yet; the page needs the dense model")
-    theta = read_json(folder.theta / "metrics.json") if is_sealed(folder.theta) else None
-    bench = read_json(path / BENCH_FILE) if (path / BENCH_FILE).is_file() else []
-    return RunView(folder, config, theta, rounds, bench)
+    return RunGroup(name, tuple(runs), selection, note)

@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from audio_lottery.lottery.select import DEV, SearchedRun
 from audio_lottery.report.columns import budget, duration, percent, percent_interval
-from audio_lottery.report.page.numbers import DEV, Rate, condition, rate, remaining, sizes, spent
-from audio_lottery.report.page.read import RunGroup, RunView
+from audio_lottery.report.page.numbers import Rate, condition, rate, remaining, sizes, spent
+from audio_lottery.report.page.read import RunGroup
 from audio_lottery.report.tables import plain_number
 
 
@@ -111,7 +112,7 @@ def model_sizes(group: RunGroup) -> Table:
     return Table(["round", "RW %", "dense MB", "gzip MB", "sparse file MB", "smaller"], body, 1, note=note)
 
 
-def speed(run: RunView) -> Table | None:
+def speed(run: SearchedRun) -> Table | None:
     """Measured times of inference; None where there are none."""
     if not run.bench:
         return None
@@ -131,7 +132,7 @@ def speed(run: RunView) -> Table | None:
     return Table(["runtime", "precision", "pattern", "zeros %", "audio s", "median s", "min – max s"], body, 3)
 
 
-def environment(run: RunView) -> Table:
+def environment(run: SearchedRun) -> Table:
     """Where the numbers of a run come from; rounds that were made elsewhere are named."""
     labels = {
         "audio_lottery": "audio_lottery",
@@ -160,7 +161,7 @@ def environment(run: RunView) -> Table:
     return Table(["", ""], body, 2)
 
 
-def heat_map(run: RunView) -> HeatMap:
+def heat_map(run: SearchedRun) -> HeatMap:
     """Kept share of every prunable tensor; shades are logarithmic, for at 1 % of the weights all layers are sparse."""
     kept = {number: metrics["kept_per_tensor"] for number, metrics in run.rounds.items()}
     densities = {name: {number: of[name][0] / max(of[name][1], 1) for number, of in kept.items()} for name in kept[0]}

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from audio_lottery.evaluation.alignment import DELETION, HIT, INSERTION, SUBSTITUTION
-from audio_lottery.evaluation.counts import ErrorCounts, count_errors
-from audio_lottery.evaluation.transcripts import read_transcripts
+from audio_lottery.evaluation.counts import ErrorCounts
 from audio_lottery.evaluation.worst import worst
 from audio_lottery.report.page.audio import encode, find_utterances
-from audio_lottery.report.page.read import RunGroup, RunView
+from audio_lottery.report.page.read import RunGroup
 from audio_lottery.report.tables import plain_number
 
 _KINDS = {HIT: "hit", SUBSTITUTION: "sub", DELETION: "del", INSERTION: "ins"}
@@ -54,12 +53,16 @@ def transcripts(group: RunGroup, count: int, seed: int, budget: int) -> list[Sho
         count: of either kind.
         seed: of the draw.
         budget: bytes of audio, see `encode`.
+
+    Raises:
+        RunError: the transcripts are not there.
+        TextError: they are damaged.
     """
     run, suite, ticket = group.first, group.suites[0], group.shown_ticket
-    counts = [("dense", _counts(run, 0, suite))]
+    counts = [("dense", run.texts(0, suite))]
     if ticket is not None:
         percent = run.rounds[ticket]["remaining_percent"]
-        counts.append((f"ticket {plain_number(percent)} %", _counts(run, ticket, suite)))
+        counts.append((f"ticket {plain_number(percent)} %", run.texts(ticket, suite)))
     judged = counts[-1][1]
     chosen = {entry.id: "most errors" for entry in worst(judged, count)}
     others = sorted(set(judged.ids) - set(chosen))
@@ -68,12 +71,6 @@ def transcripts(group: RunGroup, count: int, seed: int, budget: int) -> list[Sho
     audio = encode([(utterance_id, rows.get(utterance_id)) for utterance_id in chosen], budget)
     places = [{utterance_id: index for index, utterance_id in enumerate(one.ids)} for _, one in counts]
     return [_shown(utterance_id, why, counts, places, audio[utterance_id]) for utterance_id, why in chosen.items()]
-
-
-def _counts(run: RunView, number: int, suite: str) -> ErrorCounts:
-    table = read_transcripts(run.folder.round(number) / "hypotheses" / f"{suite}.tsv")
-    normalizer = run.rounds[number]["test"][suite]["normalizer"]
-    return count_errors(table.ids, table.references, table.hypotheses, normalizer, speakers=table.speakers)
 
 
 def _shown(

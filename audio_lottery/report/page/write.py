@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from audio_lottery import __version__
-from audio_lottery.errors import ConfigError, TextError
+from audio_lottery.errors import ConfigError, RunError, TextError
 from audio_lottery.report.columns import percent
 from audio_lottery.report.page import charts, tables
 from audio_lottery.report.page.numbers import rate, remaining, sizes
@@ -116,7 +116,7 @@ def _detail(group: RunGroup, command: str, utterances: int, budget: int, seed: i
     run = group.first
     try:
         shown, unread = transcripts(group, utterances, seed, budget) if utterances else [], ""
-    except TextError as error:  # the curve does not need them, and a search must not end for them
+    except (RunError, TextError) as error:  # the curve does not need them, and a search must not end for them
         shown, unread = [], str(error)
     config = shlex.quote(str(run.folder.path / "config.yaml"))
     return {
