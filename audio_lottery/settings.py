@@ -29,7 +29,11 @@ MAY_CHANGE = {
     "search.rounds",
     "search.keep",
     "search.theta_only",
-} | {f"{section}.{name}" for section in ("training", "theta.training") for name in ("save_every", "log_every")}
+} | {
+    f"{section}.{name}"
+    for section in ("training", "theta.training")
+    for name in ("save_every", "log_every", "distill.cache_gb")
+}
 
 
 class _ConfigFile(ActionConfigFile):

@@ -141,7 +141,7 @@ def _schedule_problems(section: str, training: TrainingConfig) -> list[str]:
     return [message for holds, message in checks if not holds]
 
 
-def _distill_problems(section: str, distill: DistillConfig) -> list[str]:
+def _distill_problems(section: str, distill: DistillConfig, augment: AugmentConfig) -> list[str]:
     """Ranges; that the teacher fits the student shows when both are loaded."""
     weights = {name: getattr(distill, name) for name in ("weight", "label_weight", "hidden_weight")}
     checks = [
@@ -157,13 +157,27 @@ def _distill_problems(section: str, distill: DistillConfig) -> list[str]:
             bool(distill.hidden_layers) or distill.hidden_weight == 0,
             f"{section}.hidden_weight is set but {section}.hidden_layers names no layer",
         ),
+        (distill.cache_gb > 0, f"{section}.cache_gb is {distill.cache_gb:g}; it must be positive"),
     ]
+    if distill.teaches and distill.cache:
+        checks += _cache_checks(section, distill, augment)
     for pattern in distill.hidden_layers:
         try:
             re.compile(pattern)
         except re.error as error:
             checks.append((False, f"{section}.hidden_layers: '{pattern}' is no regular expression ({error})"))
     return [message for holds, message in checks if not holds]
+
+
+def _cache_checks(section: str, distill: DistillConfig, augment: AugmentConfig) -> list[tuple[bool, str]]:
+    """A teacher must hear the same in every epoch, if what it says of the first is to stand for all."""
+    other = f"{section}.cache: the teacher would hear another %s in every epoch ({section.removesuffix('distill')}"
+    other += "augment.%s); %s, or leave the cache off"
+    return [
+        (len(set(augment.speeds)) < 2, other % ("speed", "speeds", "name one speed")),
+        (distill.clean_teacher or augment.noise_prob == 0, other % ("noise", "noise_prob", "set clean_teacher")),
+        (distill.clean_teacher or augment.rir_prob == 0, other % ("room", "rir_prob", "set clean_teacher")),
+    ]
 
 
 def _training_problems(config: RunConfig) -> list[str]:
@@ -182,7 +196,7 @@ def _training_problems(config: RunConfig) -> list[str]:
     for section, training in sections.items():
         problems += _schedule_problems(section, training)
         problems += _augment_problems(f"{section}.augment", training.augment)
-        problems += _distill_problems(f"{section}.distill", training.distill)
+        problems += _distill_problems(f"{section}.distill", training.distill, training.augment)
     own_teacher = not config.theta.train or config.theta.training.distill.teacher not in ("dense", "theta")
     checks.append(
         (own_teacher, "theta.training.distill.teacher comes before θ and round 0: name a folder or Hub id of a model")

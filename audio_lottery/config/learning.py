@@ -79,6 +79,10 @@ class DistillConfig:
         hidden_layers: regular expressions of module names; what these modules put out is compared, and the teacher's
             have the same names.
         clean_teacher: the teacher hears speech without the noise and reverberation of augment.
+        cache: the teacher hears every utterance once, before the first step, and what it says is kept in the memory of
+            every process; only where it hears the same in every epoch: at one speed, without noise and reverberation of
+            its own (clean_teacher).
+        cache_gb: most memory of a process for that, in GB.
     """
 
     teacher: str | None = None
@@ -88,6 +92,8 @@ class DistillConfig:
     hidden_weight: float = 0.0
     hidden_layers: tuple[str, ...] = ()
     clean_teacher: bool = False
+    cache: bool = False
+    cache_gb: float = 4.0
 
     @property
     def teaches(self) -> bool:

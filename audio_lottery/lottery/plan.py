@@ -23,6 +23,7 @@ from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import load_backbone, load_trained
 from audio_lottery.processes import make_accelerator
 from audio_lottery.pruning import Mask, Scope, exact_count, find_scope
+from audio_lottery.training.answers import expected_bytes
 from audio_lottery.training.hook import Hook
 from audio_lottery.training.loop import Trainer
 from audio_lottery.training.speech import TrainingSpeech, filter_training
@@ -81,6 +82,7 @@ class Plan:
         stages: θ and the rounds.
         dropped: utterances left out of the rounds' training, by reason.
         training_bytes: weights, gradients, AdamW's moments, the best model so far, and the teacher.
+        answer_bytes: what is kept of the teacher's outputs (`DistillConfig.cache`).
         disk_bytes: what the run folder will hold at the end.
         disk_peak_bytes: and at most on the way: the checkpoint of the training in progress besides.
         evaluated_seconds: audio of dev and test suites after a round.
@@ -95,6 +97,7 @@ class Plan:
     stages: list[PlannedStage]
     dropped: dict[str, int]
     training_bytes: int
+    answer_bytes: int
     disk_bytes: int
     disk_peak_bytes: int
     evaluated_seconds: float
@@ -136,8 +139,11 @@ def make_plan(config: RunConfig, trial_steps: int = 3) -> Plan:
     data = filter_training(train, backbone, config.data, config.training.augment)
     teacher = _teacher(config)
     speech = TrainingSpeech(data, backbone, config.training, config.seed, accelerator, teacher=teacher)
+    answer_bytes = 0
     if teacher is not None:
         teacher.check(backbone, next(speech.from_position(0)))
+        if teacher.settings.cache:
+            answer_bytes = expected_bytes(speech, config.training, accelerator)
     stages = [_theta(config, backbone, accelerator, root), *_rounds(config, method, backbone, scope, speech)]
     model_bytes, teacher_bytes = _bytes(backbone), 0 if teacher is None else _bytes(teacher.backbone)
     prunable = sum(backbone.module.get_parameter(name).numel() for name in scope.names)
@@ -154,6 +160,7 @@ def make_plan(config: RunConfig, trial_steps: int = 3) -> Plan:
         stages=stages,
         dropped=data.dropped,
         training_bytes=5 * model_bytes + teacher_bytes,
+        answer_bytes=answer_bytes,
         disk_bytes=disk,
         disk_peak_bytes=disk + 4 * model_bytes,
         evaluated_seconds=dev_seconds + float(sum(test["duration"])) * len(config.evaluation.suites),

@@ -14,6 +14,7 @@ from audio_lottery.errors import ConfigError
 from audio_lottery.lottery.run import Run
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import load_trained, presets
+from audio_lottery.training.answers import expected_bytes
 from audio_lottery.training.teacher import Teacher
 
 OWN = ("dense", "theta")
@@ -51,7 +52,7 @@ def check_teacher(
         own: a folder of the run that stands for its own models, dense and theta; None: those are not checked.
 
     Raises:
-        ConfigError: see `Teacher.check`; or θ knows nothing yet.
+        ConfigError: see `Teacher.check` and `expected_bytes`; or θ knows nothing yet.
         ModelError: the teacher cannot be loaded.
     """
     settings = training.distill
@@ -63,7 +64,10 @@ def check_teacher(
             "nothing; use dense, or the folder of a trained model"
         )
     teacher = _load(run, training, train, own if settings.teacher in OWN else None)
-    teacher.check(student, next(run.speech(train, student, training, teacher).from_position(0)))
+    speech = run.speech(train, student, training, teacher)
+    teacher.check(student, next(speech.from_position(0)))
+    if settings.cache:
+        expected_bytes(speech, training, run.accelerator)
 
 
 def _load(run: Run, training: TrainingConfig, train: Dataset, own: Path | None) -> Teacher:

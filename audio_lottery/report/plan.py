@@ -26,6 +26,8 @@ def format_plan(plan: Plan) -> str:
         f"disk: {_bytes(plan.disk_bytes)} at the end, {_bytes(plan.disk_peak_bytes)} at most (search.keep decides)\n"
         f"memory: {_bytes(plan.training_bytes)} for weights, gradients, AdamW and the best model, activations besides"
     )
+    if plan.answer_bytes:
+        parts[-1] += f"\n        {_bytes(plan.answer_bytes)} for what the teacher says of the training speech"
     if plan.trial is not None:
         steps = plan.trial.step_seconds
         line = (

@@ -20,13 +20,14 @@ from audio_lottery.errors import ModelError
 from audio_lottery.models.base import Backbone
 from audio_lottery.models.loss import per_label
 from audio_lottery.processes import seed_step
+from audio_lottery.training.answers import Answers, ask
 from audio_lottery.training.checkpoint import load_checkpoint, restore, save_checkpoint, snapshot
 from audio_lottery.training.hook import Hook
 from audio_lottery.training.hooks import Show
 from audio_lottery.training.schedule import learning_rate_factor
 from audio_lottery.training.speech import TrainingSpeech
 from audio_lottery.training.state import Progress, Stage, Training
-from audio_lottery.training.teacher import Teacher
+from audio_lottery.training.teacher import Teacher, Told
 
 Evaluate = Callable[[Backbone], dict[str, Any]]
 """A backbone → its dev result, with ``wer`` and ``cer``."""
@@ -78,13 +79,18 @@ class _LossModule(nn.Module):
         self._teacher = teacher
 
     def forward(
-        self, inputs: dict[str, Tensor], samples: Tensor, labels: list[Tensor], heard: dict[str, Tensor] | None = None
+        self,
+        inputs: dict[str, Tensor],
+        samples: Tensor,
+        labels: list[Tensor],
+        heard: dict[str, Tensor] | None = None,
+        answer: Told | None = None,
     ) -> Tensor:
-        """See `per_label`; ``heard`` are the teacher's inputs where they are others."""
+        """See `per_label` and, for what concerns the teacher, `Teacher.losses`."""
         if self._teacher is None:
             losses = self._backbone.loss(inputs, samples, labels)
         else:
-            losses = self._teacher.losses(self._backbone, inputs, samples, labels, heard)
+            losses = self._teacher.losses(self._backbone, inputs, samples, labels, heard, answer)
         return per_label(losses, labels)
 
 
@@ -120,6 +126,7 @@ class Trainer:
         self.hooks = (*hooks, Show())
         self.total_steps = speech.steps(config)
         self._best: dict[str, Tensor] = {}
+        self._answers: Answers | None = None
 
     def run(self) -> TrainingReport:
         """Train, or continue training, to the end.
@@ -133,7 +140,10 @@ class Trainer:
         training, module, optimizer = self._start()
         progress = training.progress
         started = time.monotonic() - progress.seconds
-        micro_batches = self.speech.from_position(progress.micro_step)
+        teacher = self.speech.teacher
+        if teacher is not None and teacher.settings.cache and progress.step < self.total_steps:
+            self._answers = ask(self.speech, self.config, self.accelerator, self.stage.description)
+        micro_batches = self.speech.from_position(progress.micro_step, self._answers is not None)
         while progress.step < self.total_steps:
             self._call("before_step", training)
             self._step(training, module, optimizer, micro_batches)
@@ -197,7 +207,8 @@ class Trainer:
             seed_step(self.stage.seed, progress.step, micro_step, accelerator.process_index)
             with self._sync(module, last=micro_step == len(window) - 1):
                 inputs, heard = (self._moved(batch.get(name)) for name in ("inputs", "heard"))
-                loss = module(inputs, batch["samples"], batch["labels"], heard)
+                answer = None if self._answers is None else self._answers.of(batch["ids"], accelerator.device)
+                loss = module(inputs, batch["samples"], batch["labels"], heard, answer)
                 # DDP averages gradients over processes; the loss is the mean over the utterances of all of them.
                 accelerator.backward(loss * (accelerator.num_processes / utterances))
             total += loss.detach()

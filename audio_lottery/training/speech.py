@@ -1,6 +1,7 @@
 """What a training hears: a filtered manifest as an endless sequence of batches."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from accelerate import Accelerator
@@ -15,6 +16,7 @@ from audio_lottery.data.batching import (
     SpeechDataset,
     TrainingBatches,
     make_loader,
+    pack,
 )
 from audio_lottery.data.filters import TrainingData, prepare_training
 from audio_lottery.models.base import Backbone
@@ -38,6 +40,9 @@ def filter_training(manifest: Dataset, backbone: Backbone, config: DataConfig, a
 
 class TrainingSpeech:
     """The batches of one process; a function of (seed, position), so a resumed training hears the same.
+
+    Attributes:
+        durations: seconds of each utterance, at the slowest speed.
 
     Args:
         data: the filtered training set.
@@ -64,13 +69,19 @@ class TrainingSpeech:
     ) -> None:
         self.data = data
         self.teacher = teacher
+        self._augment = augment
         masking = backbone.masking(config.specaugment)
-        own = teacher is not None and (masking is not None or not teacher.hears_as(backbone))
-        features = None if teacher is None or not own else teacher.backbone.features
-        self._dataset = SpeechDataset(data.manifest, data.encode, augment, None if teacher is None else teacher.clean)
-        self._collator = Collator(backbone.features, masking, seed, features)
+        self._alone = SpeechDataset(data.manifest, data.encode, augment), Collator(backbone.features, masking, seed)
+        self._taught = self._alone
+        if teacher is not None:
+            own = masking is not None or not teacher.hears_as(backbone)
+            self._taught = (
+                SpeechDataset(data.manifest, data.encode, augment, teacher.clean),
+                Collator(backbone.features, masking, seed, teacher.backbone.features if own else None),
+            )
         self._num_workers = num_workers
-        durations = np.asarray(data.manifest["duration"]) / min(config.augment.speeds)
+        self._budget = config.max_batch_seconds
+        self.durations = durations = np.asarray(data.manifest["duration"]) / min(config.augment.speeds)
         padded = backbone.padded(durations)
         self._batches = TrainingBatches(
             durations,
@@ -88,7 +99,37 @@ class TrainingSpeech:
             return config.max_steps
         return max(1, round((config.epochs or 0) * self.micro_steps_per_epoch / config.accumulation_steps))
 
-    def from_position(self, position: int) -> Iterator[Batch]:
-        """The batches from micro-batch number ``position`` on, without end."""
+    def from_position(self, position: int, answered: bool = False) -> Iterator[Batch]:
+        """The batches from micro-batch number ``position`` on, without end.
+
+        Args:
+            position: micro-batches before the first.
+            answered: whether it is known what the teacher says, so that it need not hear anything.
+        """
         order = self._batches.from_position(position)
-        return iter(make_loader(self._dataset, order, self._collator, self._num_workers))
+        dataset, collator = self._alone if answered else self._taught
+        return iter(make_loader(dataset, order, collator, self._num_workers))
+
+    def met(self, config: TrainingConfig) -> np.ndarray:
+        """Rows of the utterances that this process meets in a whole training, in the manifest's order."""
+        seen = np.zeros(len(self.durations), dtype=bool)
+        for batch in islice(self._batches.from_position(0), self.steps(config) * config.accumulation_steps):
+            seen[[row for _, row in batch]] = True
+            if seen.all():
+                break
+        return np.flatnonzero(seen)
+
+    def for_teacher(self, rows: np.ndarray) -> Iterator[Batch]:
+        """Some utterances once, as the teacher hears them, in batches that depend on nothing but ``rows``.
+
+        The longest come first, so that memory runs out at the start or not at all.
+
+        Raises:
+            TypeError: there is no teacher.
+        """
+        if self.teacher is None:
+            raise TypeError("there is no teacher")
+        order = rows[np.argsort(-self.durations[rows], kind="stable")]
+        batches = pack(order, self.teacher.backbone.padded(self.durations), self._budget)
+        dataset = SpeechDataset(self.data.manifest, self.data.encode, self.teacher.clean or self._augment)
+        return iter(make_loader(dataset, iter(batches), Collator(self.teacher.backbone.features), self._num_workers))

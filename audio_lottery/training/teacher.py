@@ -1,17 +1,19 @@
 """A model that another learns from (Hinton et al. 2015, arXiv:1503.02531)."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audio_lottery.config import DistillConfig
 from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.data.batching import AudioTransform, Batch
-from audio_lottery.errors import ConfigError
+from audio_lottery.errors import ConfigError, ModelError
 from audio_lottery.models.base import Backbone, Inputs, Predictions
 from audio_lottery.models.loss import divergence, within
 
@@ -22,10 +24,44 @@ _LENGTHS = tuple(int(seconds * SAMPLE_RATE) for seconds in (1.0, 1.37, 2.5, 4.0,
 _FILLERS = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a teacher says of a batch.
+
+    Attributes:
+        predictions: its outputs.
+        hidden: [batch, positions, channels], what its compared modules put out, by name.
+    """
+
+    predictions: Predictions
+    hidden: dict[str, Tensor]
+
+    def as_long_as(self, said: Predictions, here: Mapping[str, Tensor]) -> "Told":
+        """The same with as many points and positions as a student has, which pads a batch in its own way.
+
+        Args:
+            said: by the student of the same batch.
+            here: its hidden states.
+
+        Raises:
+            ModelError: points of an utterance that are not the student's.
+        """
+        theirs, ours = self.predictions.points, said.points
+        if not torch.equal(theirs, ours):
+            raise ModelError(
+                f"training.distill.cache: the teacher has {theirs.tolist()} points for the utterances of a batch and "
+                f"the model {ours.tolist()}, so that padding must count for one of them; leave the cache off"
+            )
+        logits = _places(self.predictions.logits, said.logits.shape[1])
+        hidden = {name: _places(state, here[name].shape[1]) for name, state in self.hidden.items()}
+        return Told(replace(self.predictions, logits=logits), hidden)
+
+
 class Teacher:
     """A trained model that says what it would, without gradients and without drawing anything at random.
 
-    It is no part of the student: it is neither trained nor saved. What it costs is a forward pass.
+    It is no part of the student: it is neither trained nor saved. What it costs is a forward pass, or what it says is
+    known already (`audio_lottery.training.answers`).
 
     Args:
         backbone: the model; put into evaluation mode.
@@ -55,6 +91,7 @@ class Teacher:
         samples: Tensor,
         labels: Sequence[Tensor],
         heard: Inputs | None = None,
+        answer: Told | None = None,
     ) -> Tensor:
         """What a student has to lower: labels, divergence and hidden states of each utterance, weighted, [batch].
 
@@ -64,26 +101,31 @@ class Teacher:
             samples: [batch], samples of each utterance without padding, on the CPU.
             labels: one 1-D tensor of label ids an utterance, on the CPU.
             heard: inputs of the teacher, where they are others.
+            answer: what the teacher says, where that is known; None: it is asked.
 
         Raises:
             ConfigError: hidden states that cannot be compared.
             ModelError: outputs that cannot be compared.
         """
         settings = self.settings
-        told, there = self._say(inputs if heard is None else heard, samples, labels)
+        told = self.say(inputs if heard is None else heard, samples, labels) if answer is None else answer
         with _put_out(student.module, self._layers(student.module)) as here:
-            said = student.predict(inputs, samples, labels, told)
+            said = student.predict(inputs, samples, labels, told.predictions)
+        if answer is not None:
+            told = answer.as_long_as(said, here)
         if said.losses is None:
             raise TypeError(f"{type(student).__name__}.predict gives a student no losses")
         total = settings.label_weight * said.losses
         if settings.weight > 0:
-            total = total + settings.weight * divergence(said, told, settings.temperature)
+            total = total + settings.weight * divergence(said, told.predictions, settings.temperature)
         if settings.hidden_weight > 0:
             frames = student.frames(samples)
             heard_samples = torch.from_numpy(student.padded(samples.numpy() / SAMPLE_RATE) * SAMPLE_RATE)
             most = int(student.frames(heard_samples.round().long()).max())  # padding of its own included
             names = self._layers(student.module)
-            errors = [_squared_error(name, here.get(name), there.get(name), said, (frames, most)) for name in names]
+            errors = [
+                _squared_error(name, here.get(name), told.hidden.get(name), said, (frames, most)) for name in names
+            ]
             total = total + settings.hidden_weight * torch.stack(errors).mean(0)
         return total
 
@@ -131,12 +173,18 @@ class Teacher:
             self.losses(student, moved, batch["samples"], batch["labels"], heard)
         module.train(was_training)
 
-    def _say(self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor]) -> tuple[Predictions, dict[str, Tensor]]:
-        """The teacher's outputs and hidden states; the generators stand where they stood, for the student's dropout."""
+    def say(self, inputs: Inputs, samples: Tensor, labels: Sequence[Tensor]) -> Told:
+        """The teacher's outputs and hidden states; the generators stand where they stood, for the student's dropout.
+
+        Args:
+            inputs: of one batch, on the teacher's device.
+            samples: [batch], samples of each utterance without padding, on the CPU.
+            labels: one 1-D tensor of label ids an utterance, on the CPU.
+        """
         module = self.backbone.module
         devices = [module.device] if module.device.type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(devices), _put_out(module, self._layers(module)) as hidden:
-            return self.backbone.predict(inputs, samples, labels), hidden
+            return Told(self.backbone.predict(inputs, samples, labels), hidden)
 
     def _layers(self, module: nn.Module) -> list[str]:
         """Names of the modules whose outputs are compared.
@@ -205,6 +253,11 @@ def _squared_error(name: str, here: Any, there: Any, said: Predictions, room: tu
     with torch.autocast(here.device.type, enabled=False):
         errors = (here.float() - there.float()).square().mean(-1)
         return torch.where(within(counts, positions).to(here.device), errors, 0.0).sum(-1)
+
+
+def _places(values: Tensor, count: int) -> Tensor:
+    """[batch, places, ...] with ``count`` places: those behind are left out, or are zeros."""
+    return F.pad(values, (0, 0, 0, count - values.shape[1]))
 
 
 def _shape(put_out: Any) -> str:

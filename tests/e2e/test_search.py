@@ -172,7 +172,8 @@ def launch_two(script: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 def test_two_processes_agree(tiny_corpus, finished, tmp_path):
     config = write_settings(tiny_corpus, tmp_path / "run", tmp_path / "config.yaml")
-    result = launch_two(RECIPE, "--config", str(config), "--num_processes", "2", "--training.distill.teacher", "dense")
+    taught = ("--training.distill.teacher", "dense", "--training.distill.cache", "true")
+    result = launch_two(RECIPE, "--config", str(config), "--num_processes", "2", *taught)
     assert result.returncode == 0, result.stderr
     rows = outcome(tmp_path / "run")
     assert [row[0] for row in rows] == ["0", "1", "2"]

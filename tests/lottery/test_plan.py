@@ -70,6 +70,9 @@ def test_a_trial_tells_the_time_and_writes_nothing(tiny_corpus, tmp_path, capsys
     taught = replace(config, training=replace(config.training, distill=DistillConfig("dense")))
     with_teacher = make_plan(taught, trial_steps=1)
     assert with_teacher.training_bytes == plan.training_bytes * 6 / 5
+    cached = make_plan(replace(config, training=replace(config.training, distill=DistillConfig("dense", cache=True))))
+    assert cached.answer_bytes > 0 == with_teacher.answer_bytes
+    assert re.search(r"\n +[\d.]+ kB for what the teacher says of the training speech\n", format_plan(cached))
 
 
 def test_mistakes_are_told_as_a_search_would(tiny_corpus, tmp_path):

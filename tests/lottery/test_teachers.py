@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from audio_lottery.config import (
+    AugmentConfig,
     DistillConfig,
     EvaluationConfig,
     ModelConfig,
@@ -92,10 +93,11 @@ def test_weight_0_changes_no_bit(tiny_corpus, tmp_path):
     assert all(torch.equal(found["zero"][name], tensor) for name, tensor in found["none"].items())
 
 
-def test_interrupted_and_continued_is_as_uninterrupted(tiny_corpus, tmp_path, monkeypatch):
+@pytest.mark.parametrize("cache", [False, True])
+def test_interrupted_and_continued_is_as_uninterrupted(tiny_corpus, tmp_path, monkeypatch, cache):
     def config(name):
-        one = SearchConfig(rounds=1)
-        return taught(tiny_corpus, tmp_path / name, METHODS["gmp"], model=TINY["transducer"], search=one)
+        one, distill = SearchConfig(rounds=1), replace(DENSE, cache=cache)
+        return taught(tiny_corpus, tmp_path / name, METHODS["gmp"], distill, model=TINY["transducer"], search=one)
 
     search(config("whole"))
     saves, save = {"count": 0}, loop.save_checkpoint
@@ -135,6 +137,7 @@ VALUES = [
     ({"weight": -1.0}, r"training\.distill\.weight is -1\.0; it must not be negative"),
     ({"label_weight": -0.5}, r"training\.distill\.label_weight is -0\.5; it must not be negative"),
     ({"weight": 0.0, "label_weight": 0.0}, r"training\.distill: weight and label_weight are both 0"),
+    ({"cache_gb": 0.0}, r"training\.distill\.cache_gb is 0; it must be positive"),
     ({"temperature": 0.0}, r"training\.distill\.temperature is 0\.0; it must be positive"),
     (
         {"hidden_layers": ("encoder.(",)},
@@ -148,6 +151,35 @@ VALUES = [
 def test_impossible_values_are_one_line(tiny_corpus, tmp_path, values, message):
     with pytest.raises(ConfigError, match=message):
         validate(taught(tiny_corpus, tmp_path, METHODS["imp"], replace(DENSE, **values)))
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        (
+            {"speeds": (0.9, 1.0)},
+            r"distill\.cache: the teacher would hear another speed .* \(.*augment\.speeds\)",
+        ),
+        (
+            {"noise": ("pink",), "noise_prob": 0.5},
+            r"another noise .* \(.*augment\.noise_prob\); set clean_teacher",
+        ),
+        ({"rirs": "generated", "rir_prob": 0.5}, r"another room .* \(training\.augment\.rir_prob\); set clean_teacher"),
+    ],
+)
+def test_a_cache_needs_a_teacher_that_hears_the_same_again(tiny_corpus, tmp_path, augment, message):
+    def check(**changes):
+        config = taught(tiny_corpus, tmp_path, METHODS["imp"], replace(DENSE, cache=True, **changes))
+        validate(replace(config, training=replace(config.training, augment=AugmentConfig(**augment))))
+
+    with pytest.raises(ConfigError, match=message):
+        check()
+    check(teacher=None)
+    if "speeds" in augment:
+        augment["speeds"] = (0.9,)
+        check()
+    else:
+        check(clean_teacher=True)
 
 
 def test_teachers_that_come_too_late_or_know_nothing(tiny_corpus, tmp_path):
@@ -165,6 +197,7 @@ def test_teachers_that_come_too_late_or_know_nothing(tiny_corpus, tmp_path):
         ({"teacher": "conformer-mini"}, "'conformer-mini' is a preset with random weights"),
         ({"teacher": str(tmp_path / "gone")}, "gone"),
         ({"hidden_weight": 1.0, "hidden_layers": ("nothing",)}, "'nothing' is the name of no module of Wav2Vec2"),
+        ({"cache": True, "cache_gb": 1e-6}, "what the teacher says of .* would take about .* GB of memory"),
     ]
     for number, (values, message) in enumerate(cases):
         with pytest.raises(AudioLotteryError, match=message):
