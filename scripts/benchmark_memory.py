@@ -11,6 +11,7 @@ says what the numbers are.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,9 @@ from audio_lottery.sparse.benchmark import PATTERNS
 from audio_lottery.sparse.format import save
 from audio_lottery.sparse.precision import PRECISIONS
 from audio_lottery.storage import write_json
+
+# Of torch's CUDA build, of the packages that it brings, and triton's; torch's build for CPUs has none of them.
+_GPU_LIBRARY = re.compile(r"/(nvidia|cuda|triton)/|(torch|c10)_cuda|torch_nvshmem")
 
 
 def main() -> None:
@@ -61,10 +65,11 @@ def compare(options: argparse.Namespace) -> None:
             _process(options, "make", options.precisions[0])
         rows = [json.loads(_process(options, "load", precision)) for precision in options.precisions]
     print(f"{options.folder.name}: {rows[0]['parameters'] / 1e6:.0f} M parameters, {options.seconds:g} s of audio")
-    heads = "".join(f"{head:>10}" for head in ("imports", "loaded", "called", "libraries", "peak"))
+    columns = ("imports", "loaded", "called", "libraries", "gpu", "peak")
+    heads = "".join(f"{column:>10}" for column in columns)
     print(f"{'precision':<12}{'file':>8}{heads}   MB; seconds to load, call")
     for row in rows:
-        sizes = "".join(f"{row[key] / 1e6:>10.0f}" for key in ("imports", "loaded", "called", "libraries", "peak"))
+        sizes = "".join(f"{row[column] / 1e6:>10.0f}" for column in columns)
         file = f"{row['file'] / 1e6:>8.0f}"
         print(f"{row['precision']:<12}{file}{sizes}   {row['load_seconds']:.1f}, {row['call_seconds']:.3f}")
     if options.json is not None:
@@ -105,6 +110,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "loaded": loaded,
         "called": resident(),
         "libraries": resident("RssFile"),
+        "gpu": of_gpu_libraries(),
         "peak": resident("VmHWM"),
         "load_seconds": loading,
         "call_seconds": min(calls),
@@ -116,6 +122,18 @@ def resident(field: str = "VmRSS") -> int:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     [size] = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
     return 1024 * int(size)
+
+
+def of_gpu_libraries() -> int:
+    """Bytes of this process that are pages of libraries for NVIDIA GPUs: those of torch's CUDA build, and triton."""
+    total, counts = 0, False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        name, *rest = line.split()
+        if not name.endswith(":"):  # a mapping begins: addresses, rights, offset, device, inode, file
+            counts = bool(_GPU_LIBRARY.search(rest[4])) if len(rest) > 4 else False
+        elif counts and name == "Rss:":
+            total += 1024 * int(rest[0])
+    return total
 
 
 def _process(options: argparse.Namespace, step: str, precision: str) -> str:

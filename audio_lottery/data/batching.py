@@ -6,17 +6,19 @@ batches it would have seen, and every process of a distributed run computes its 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from audio_lottery.data.audio import read_audio
 from audio_lottery.data.seeds import utterance_rng
 from audio_lottery.errors import ConfigError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 AudioTransform = Callable[[np.ndarray, Mapping[str, Any], int], np.ndarray]
 """(samples at 16 kHz, manifest row, epoch) → samples: noise, reverberation, speed. The epoch is 0 in evaluation."""
@@ -69,7 +71,7 @@ class SpeechDataset(torch.utils.data.Dataset[Item]):
 
     def __init__(
         self,
-        manifest: Dataset,
+        manifest: "Dataset",
         encode: Callable[[str], list[int]] | None = None,
         transform: AudioTransform | None = None,
         heard: AudioTransform | None = None,

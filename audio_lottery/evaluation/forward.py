@@ -7,18 +7,20 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from datasets import Dataset
 from tqdm import tqdm
 
 from audio_lottery.config import EvaluationConfig
 from audio_lottery.data.audio import SAMPLE_RATE
 from audio_lottery.data.batching import AudioTransform, Batch, Collator, Item, SpeechDataset, make_loader, pack
 from audio_lottery.models.base import Backbone, Emission
+
+if TYPE_CHECKING:  # 80 MB that a recogniser has no use for
+    from datasets import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ Part = tuple[list[int], Batch]
 
 def forward(
     backbone: Backbone,
-    manifest: Dataset,
+    manifest: "Dataset",
     accelerator: Accelerator,
     *,
     settings: EvaluationConfig,

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from audio_lottery.data.audio import SAMPLE_RATE
-from audio_lottery.data.noise.levels import active_power, is_silent
+from audio_lottery.data.levels import active_power, is_silent
 from audio_lottery.errors import ConfigError
 from audio_lottery.models.words import Word
 

@@ -1,10 +1,10 @@
 """Augmentation and test conditions: noise at an exact SNR, reverberation and speed, seeded per utterance."""
 
+from audio_lottery.data.levels import SILENCE_POWER, active_power, centred, is_silent, mean_power
 from audio_lottery.data.noise.babble import Babble
 from audio_lottery.data.noise.conditions import Condition, make_augmenter, make_condition
 from audio_lottery.data.noise.folders import Part, audio_files
 from audio_lottery.data.noise.generated import pink_noise, white_noise
-from audio_lottery.data.noise.levels import SILENCE_POWER, active_power, centred, is_silent, mean_power
 from audio_lottery.data.noise.mixing import mix_at_snr, within_full_scale
 from audio_lottery.data.noise.parts import check_parts, check_recordings
 from audio_lottery.data.noise.rir import GeneratedRirs, RirFolder, get_rir_source, reverberate

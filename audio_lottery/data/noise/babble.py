@@ -3,7 +3,7 @@
 import numpy as np
 from datasets import Dataset
 
-from audio_lottery.data.noise.levels import active_power, centred, is_silent, without_offset
+from audio_lottery.data.levels import active_power, centred, is_silent, without_offset
 from audio_lottery.data.noise.pieces import MAX_DRAWS, cut
 from audio_lottery.errors import AudioError, CorpusError
 

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from audio_lottery.config import AugmentConfig, SuiteConfig
 from audio_lottery.data.batching import AudioTransform
-from audio_lottery.data.noise.levels import centred, is_silent
+from audio_lottery.data.levels import centred, is_silent
 from audio_lottery.data.noise.mixing import mix_at_snr, within_full_scale
 from audio_lottery.data.noise.rir import RirSource, get_rir_source, reverberate
 from audio_lottery.data.noise.sources import NoiseSource, get_noise_source

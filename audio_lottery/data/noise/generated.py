@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.fft import irfft, next_fast_len
 
-from audio_lottery.data.noise.levels import mean_power
+from audio_lottery.data.levels import mean_power
 
 
 def white_noise(n: int, rng: np.random.Generator) -> np.ndarray:

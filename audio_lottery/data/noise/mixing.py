@@ -7,7 +7,7 @@ without constant offset: an offset is not heard, and a recording may have more o
 
 import numpy as np
 
-from audio_lottery.data.noise.levels import centred, is_silent, mean_power, speech_power, without_offset
+from audio_lottery.data.levels import centred, is_silent, mean_power, speech_power, without_offset
 from audio_lottery.errors import AudioError
 
 _SCALINGS = 3  # times a mixture is scaled to fit; each is much finer than the one before

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.signal import oaconvolve
 
 from audio_lottery.data.audio import SAMPLE_RATE, read_channels
+from audio_lottery.data.levels import active_power, mean_power, without_offset
 from audio_lottery.data.noise.folders import Part, audio_files
-from audio_lottery.data.noise.levels import active_power, mean_power, without_offset
 from audio_lottery.data.resample import resample
 from audio_lottery.errors import AudioError, ConfigError, CorpusError
 

@@ -10,10 +10,10 @@ import soundfile as sf
 from datasets import Dataset
 
 from audio_lottery.data.audio import probe, read_audio
+from audio_lottery.data.levels import centred, is_silent
 from audio_lottery.data.noise.babble import Babble
 from audio_lottery.data.noise.folders import Part, audio_files
 from audio_lottery.data.noise.generated import GENERATORS
-from audio_lottery.data.noise.levels import centred, is_silent
 from audio_lottery.data.noise.pieces import MAX_DRAWS, cut
 from audio_lottery.errors import AudioError, ConfigError, CorpusError
 

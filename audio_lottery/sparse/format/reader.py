@@ -62,8 +62,9 @@ class SparseFile:
                     own = self.tied.get(name, name)
                     parts = [f"{own}{end}" for end in ("", ":positions", ":scales")]
                     held = {part: file.get_tensor(part) for part in parts if part in stored}
-                    # a copy: what is read shares its memory with the file where it was stored as it is
-                    found[name] = tensors.decode(own, self.entries[own], held).clone()
+                    tensor = tensors.decode(own, self.entries[own], held)
+                    # what was stored as it is shares its memory with the file
+                    found[name] = tensor.clone() if self.entries[own].coding == tensors.DENSE else tensor
         except (SafetensorError, KeyError, OSError) as error:
             raise ModelError(f"{self.path} cannot be read ({error}); get it again") from error
         return found

@@ -91,10 +91,7 @@ class ConformerEncoder(Accelerated):
         self.in_half = precision != "float32" and HAS_BF16_DOT
         with weights_of(module.subsampling):
             self.subsampling = Subsampling(module.subsampling, precision, scale=module.input_scale)
-        self.layers = []
-        for layer in module.layers:
-            with weights_of(layer):
-                self.layers.append(compile_layer(layer, self.head, KERNELS[precision]))
+        self.layers = [compile_layer(layer, self.head, KERNELS[precision]) for layer in module.layers]
         self.distances = Distances(
             module.encode_positions.inv_freq, [layer.positions for layer in self.layers], self.in_half
         )

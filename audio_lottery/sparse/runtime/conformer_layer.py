@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from audio_lottery.sparse.runtime.matrix import Places, SparseMatrix, compile_matrix, split_columns
-from audio_lottery.sparse.runtime.modules import bias_of, to_numpy
+from audio_lottery.sparse.runtime.modules import bias_of, to_numpy, weights_of
 
 Norm = tuple[np.ndarray, np.ndarray, float]
 
@@ -72,18 +72,18 @@ class ConformerLayer:
 
 
 def _norm(norm: nn.LayerNorm) -> Norm:
-    return to_numpy(norm.weight), to_numpy(norm.bias), float(norm.eps)
+    with weights_of(norm):
+        return to_numpy(norm.weight), to_numpy(norm.bias), float(norm.eps)
 
 
 def _feed_forward(norm: nn.LayerNorm, module: Any, kernels: Sequence[str]) -> FeedForward:
-    inner, outer = module.linear1, module.linear2
     half = np.float32(0.5)
-    bias = bias_of(outer)
-    return FeedForward(
-        _norm(norm),
-        _whole(to_numpy(inner.weight), bias_of(inner), kernels),
-        split_columns(to_numpy(outer.weight) * half, None if bias is None else bias * half, kernels),
-    )
+    with weights_of(module.linear1):
+        inner = _whole(to_numpy(module.linear1.weight), bias_of(module.linear1), kernels)
+    with weights_of(module.linear2):
+        bias = bias_of(module.linear2)
+        outer = split_columns(to_numpy(module.linear2.weight) * half, None if bias is None else bias * half, kernels)
+    return FeedForward(_norm(norm), inner, outer)
 
 
 def _whole(weight: np.ndarray, bias: np.ndarray | None, kernels: Sequence[str]) -> SparseMatrix:
@@ -99,14 +99,29 @@ def _in_heads(rows: np.ndarray, count: int, size: int) -> np.ndarray:
 
 
 def compile_layer(layer: Any, head: int, kernels: Sequence[str]) -> ConformerLayer:
-    """Pack a block.
+    """Pack a block, whose parts are asked for one after the other (`modules.weights_of`).
 
     Args:
         layer: transformers' ``ParakeetEncoderBlock``.
         head: features of a head; what it has less is filled up with zeros.
         kernels: see `matrix.compile_matrix`.
     """
-    attention, convolution = layer.self_attn, layer.conv
+    with weights_of(layer.self_attn):
+        attention = _attention(layer.self_attn, head, kernels)
+    with weights_of(layer.conv):
+        convolution = _convolution(layer.conv, kernels)
+    return ConformerLayer(
+        first=_feed_forward(layer.norm_feed_forward1, layer.feed_forward1, kernels),
+        attention_norm=_norm(layer.norm_self_att),
+        convolution_norm=_norm(layer.norm_conv),
+        second=_feed_forward(layer.norm_feed_forward2, layer.feed_forward2, kernels),
+        norm=_norm(layer.norm_out),
+        **attention,
+        **convolution,
+    )
+
+
+def _attention(attention: Any, head: int, kernels: Sequence[str]) -> dict[str, Any]:
     heads = attention.config.num_attention_heads
     scale = np.float32(attention.scaling)
     weights, biases = [], []
@@ -120,23 +135,23 @@ def compile_layer(layer: Any, head: int, kernels: Sequence[str]) -> ConformerLay
     moves = (to_numpy(attention.bias_v) - to_numpy(attention.bias_u)).reshape(-1) * scale
     output = np.ascontiguousarray(_in_heads(to_numpy(attention.o_proj.weight).T, heads, head).T)
     relative = _in_heads(to_numpy(attention.relative_k_proj.weight), heads, head)
+    return {
+        "projections": _whole(np.concatenate(weights), np.concatenate(biases), kernels),
+        "moves": _in_heads(moves, heads, head),
+        "positions": _whole(relative, None, kernels),
+        "output": _whole(output, bias_of(attention.o_proj), kernels),
+    }
+
+
+def _convolution(convolution: Any, kernels: Sequence[str]) -> dict[str, Any]:
     taps, offsets = _folded(convolution.depthwise_conv, convolution.norm)
     first, second = convolution.pointwise_conv1, convolution.pointwise_conv2
-    return ConformerLayer(
-        first=_feed_forward(layer.norm_feed_forward1, layer.feed_forward1, kernels),
-        attention_norm=_norm(layer.norm_self_att),
-        projections=_whole(np.concatenate(weights), np.concatenate(biases), kernels),
-        moves=_in_heads(moves, heads, head),
-        positions=_whole(relative, None, kernels),
-        output=_whole(output, bias_of(attention.o_proj), kernels),
-        convolution_norm=_norm(layer.norm_conv),
-        gates=_whole(to_numpy(first.weight)[:, :, 0], bias_of(first), kernels),
-        taps=taps,
-        offsets=offsets,
-        mixing=_whole(to_numpy(second.weight)[:, :, 0], bias_of(second), kernels),
-        second=_feed_forward(layer.norm_feed_forward2, layer.feed_forward2, kernels),
-        norm=_norm(layer.norm_out),
-    )
+    return {
+        "gates": _whole(to_numpy(first.weight)[:, :, 0], bias_of(first), kernels),
+        "taps": taps,
+        "offsets": offsets,
+        "mixing": _whole(to_numpy(second.weight)[:, :, 0], bias_of(second), kernels),
+    }
 
 
 def _folded(convolution: nn.Conv1d, norm: nn.BatchNorm1d) -> tuple[np.ndarray, np.ndarray]:

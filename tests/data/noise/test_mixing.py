@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audio_lottery.data.levels import without_offset
 from audio_lottery.data.noise import (
     active_power,
     centred,
@@ -15,7 +16,6 @@ from audio_lottery.data.noise import (
     white_noise,
     within_full_scale,
 )
-from audio_lottery.data.noise.levels import without_offset
 from audio_lottery.errors import AudioError
 from tests.data.noise.signals import RATE, rng, second_active_level, speech_like
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from audio_lottery.data.levels import speech_power
 from audio_lottery.data.noise import SILENCE_POWER, active_power, centred, is_silent, mean_power, white_noise
-from audio_lottery.data.noise.levels import speech_power
 from tests.data.noise.signals import RATE, literal_active_level, rng, second_active_level, speech_like
 
 

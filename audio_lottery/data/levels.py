@@ -1,8 +1,6 @@
 """Levels of signals: mean power, constant offsets, digital silence, and the active speech level of ITU-T P.56."""
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
-from scipy.signal import lfilter
 
 from audio_lottery.data.audio import SAMPLE_RATE
 
@@ -94,6 +92,10 @@ def _differ(power: float, other: float) -> bool:
 
 def _active_samples(speech: np.ndarray, sample_rate: int) -> np.ndarray:
     """Samples that are active at threshold ``2**_LOWEST_EXPONENT`` and every power of two above it."""
+    # Here: they take 30 MB, and short recordings are transcribed without them.
+    from scipy.ndimage import maximum_filter1d
+    from scipy.signal import lfilter
+
     decay = np.exp(-1.0 / (SMOOTHING_SECONDS * sample_rate))
     envelope = lfilter([(1.0 - decay) ** 2], [1.0, -2.0 * decay, decay**2], np.abs(speech).astype(np.float64))
     # envelope >= 2**k exactly where its binary exponent is above k; a byte holds it, which makes the maximum fast.
