@@ -33,23 +33,23 @@ class BenchmarkSettings:
         seconds: lengths of the audio.
         sparsities: shares of the prunable weights that are zero, in [0, 1).
         patterns: what is pruned as a whole; keys of `PATTERNS`.
-        precisions: of ours; rivals run in all that they have.
         runtimes: of `runtime_names`; empty for all.
         repeats: timed calls of every contestant.
         threads: of every contestant.
         seed: of weights, audio and the order of turns.
         rest: seconds of sleep between two contestants.
+        precisions: of ours; rivals run in all that they have.
     """
 
     seconds: tuple[float, ...] = (2.0, 10.0, 30.0)
     sparsities: tuple[float, ...] = (0.0, 0.8, 0.9, 0.95)
     patterns: tuple[str, ...] = tuple(PATTERNS)
-    precisions: tuple[str, ...] = PRECISIONS
     runtimes: tuple[str, ...] = ()
     repeats: int = 7
     threads: int = 2
     seed: int = 0
     rest: float = 0.02
+    precisions: tuple[str, ...] = PRECISIONS
 
     def check(self) -> None:
         """Refuse what cannot be measured.
