@@ -216,7 +216,10 @@ def join(left: Sequence[Word], right: Sequence[Word], begin: float, end: float) 
     if pairs:
         i, j = min(pairs, key=lambda pair: abs(_middle(left[pair[0]]) - middle))
         return [*left[: i + 1], *right[j + 1 :]]
-    shared = [word for word in left if word.end > begin] + [word for word in right if word.start < end]
+    # what begins at the later window's edge may be whole in the earlier one alone, and no seam may lie left of it; the
+    # other way round at the end
+    shared = [(-np.inf if word.start < begin + _EDGE else word.start, word.end) for word in left if word.end > begin]
+    shared += [(word.start, np.inf if word.end > end - _EDGE else word.end) for word in right if word.start < end]
     seam = _seam(shared, begin, end)
     return [word for word in left if _middle(word) < seam] + [word for word in right if _middle(word) >= seam]
 
@@ -246,14 +249,20 @@ def _alike(one: Word, other: Word) -> float:
     return max(0.0, 1.0 - apart**2) if one.text == other.text else 0.0
 
 
-def _seam(words: Sequence[Word], begin: float, end: float) -> float:
-    """The time that lies least deep within a word, and of several the one nearest to the middle."""
+def _seam(spans: Sequence[tuple[float, float]], begin: float, end: float) -> float:
+    """The time that lies least deep within a word, and of several the one nearest to the middle.
+
+    Args:
+        spans: when the words begin and end.
+        begin: the earliest time.
+        end: the latest.
+    """
     middle = (begin + end) / 2
-    edges = sorted({min(max(edge, begin), end) for word in words for edge in (word.start, word.end)} | {begin, end})
+    edges = sorted({min(max(edge, begin), end) for span in spans for edge in span} | {begin, end})
     between = [(one + other) / 2 for one, other in pairwise(edges)]
 
     def cost(time: float) -> tuple[float, float]:
-        depth = max((min(time - word.start, word.end - time) for word in words), default=0.0)
+        depth = max((min(time - first, last - time) for first, last in spans), default=0.0)
         return max(0.0, depth), abs(time - middle)
 
     return min([middle, *edges, *between], key=cost)

@@ -128,6 +128,14 @@ def test_no_word_is_lost_and_none_doubled(conversation):
     assert [word.text for word in join(left, right, begin, end)] == [word.text for word in said]
 
 
+def test_words_that_only_one_window_has_whole():
+    """The same word twice, each at an edge of what the windows share: a seam at that edge would lose or double one."""
+    first, second = Word("no", 0.0, 1.0), Word("no", 1.0, 2.0)
+    for early, late in ((0.004, 1.2), (0.004, 1.996), (0.8, 1.996)):
+        assert [word.text for word in join([Word("no", 0.0, 1.016)], [second], early, late)] == ["no", "no"]
+        assert [word.text for word in join([first], [Word("no", 0.984, 2.0)], early, late)] == ["no", "no"]
+
+
 @pytest.mark.parametrize(
     ("left", "right", "expected"),
     [
