@@ -2,10 +2,11 @@
 
 import functools
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import GenerationMixin
 
 from audio_lottery.errors import ModelError
@@ -23,6 +24,20 @@ class AcceleratedModel:
     """
 
     plan: Plan
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; known from its parameters elsewhere, of which no layer may be left here."""
+        return next((tensor.device for tensor in self._left()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what goes into its layers and comes out; float32 on the CPU at any precision."""
+        return next((tensor.dtype for tensor in self._left() if tensor.is_floating_point()), torch.float32)
+
+    def _left(self) -> Iterator[Tensor]:
+        module: Any = self
+        yield from module.parameters()
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """The model's outputs.
