@@ -30,7 +30,7 @@ from audio_lottery.models.specaugment import feature_masking
 from audio_lottery.models.start import start_with
 from audio_lottery.models.whisper.checkpoint import WHISPER, check_architecture, new_generation
 from audio_lottery.models.whisper.features import MARGIN, OWNERS, POSITION, ROUNDING, WindowFeatures, WindowMasking
-from audio_lottery.models.whisper.loss import label_states, log_likelihood, state_likelihood
+from audio_lottery.models.whisper.loss import label_states, log_likelihood, recorded_states, state_likelihood
 from audio_lottery.models.whisper.prompt import make_prompt, read_generation, settle_generation
 from audio_lottery.models.whisper.tokenizer import WhisperVocabulary, byte_tokenizer
 
@@ -228,18 +228,21 @@ class Whisper(Backbone):
         owners = inputs[OWNERS].tolist() if OWNERS in inputs else list(range(len(features)))
         encoded = self.module.model.encoder(features).last_hidden_state
         prompt, end = torch.tensor(self._prompt.tokens, device=features.device), self._prompt.end
-        ids = GenerationMixin.generate(
-            self.module,
-            encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
-            decoder_input_ids=prompt.expand(len(features), -1),
-            attention_mask=torch.ones(features.shape[0], features.shape[2], device=features.device),
-            generation_config=self._decoding(beam),
-        )
+        with recorded_states(self.module) as states:
+            ids = GenerationMixin.generate(
+                self.module,
+                encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
+                decoder_input_ids=prompt.expand(len(features), -1),
+                attention_mask=torch.ones(features.shape[0], features.shape[2], device=features.device),
+                generation_config=self._decoding(beam),
+            )
         ids = ids[:, len(prompt) :].cpu()
         labels = [row[: _length(row, end)] for row in ids]
         ended = [len(one) < len(row) for one, row in zip(labels, ids, strict=True)]
-        repeated = encoded.repeat_interleave(beam, 0)
-        scores = log_likelihood(self.module, repeated, labels, self._prompt, ended)
+        if beam == 1:
+            scores = state_likelihood(self.module, torch.stack(states, 1), labels, end, ended)
+        else:  # beams change places, and their states do not say where to
+            scores = log_likelihood(self.module, encoded.repeat_interleave(beam, 0), labels, self._prompt, ended)
         counts = [0] * len(samples)
         for one, owner in zip(labels[::beam], owners, strict=True):
             counts[owner] += len(one)

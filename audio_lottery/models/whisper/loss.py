@@ -1,6 +1,8 @@
 """The probability of a text behind a prompt, in float32, for training and for the scores of hypotheses."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -69,3 +71,27 @@ def label_states(module: Any, encoded: Tensor, labels: Sequence[Tensor], prompt:
         input_ids=inputs.to(encoded.device), encoder_hidden_states=encoded, use_cache=False
     ).last_hidden_state
     return states[:, len(start) - 1 :]
+
+
+@contextmanager
+def recorded_states(module: Any) -> Iterator[list[Tensor]]:
+    """What the decoder says before each token of a text that it writes meanwhile, [texts, size] each.
+
+    With these a text's probability needs no second pass of the decoder, whose keys and values of the audio cost more
+    than writing a short text does.
+
+    Args:
+        module: of transformers.
+    """
+    states: list[Tensor] = []
+    thread = get_ident()
+
+    def keep(decoder: Any, inputs: Any, output: Any) -> None:
+        if get_ident() == thread:  # other threads may write other texts with the same module
+            states.append(output.last_hidden_state[:, -1])
+
+    hook = module.model.decoder.register_forward_hook(keep)
+    try:
+        yield states
+    finally:
+        hook.remove()
