@@ -19,6 +19,8 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from audio_lottery import pruning
 from audio_lottery.cli import run
@@ -29,6 +31,7 @@ from audio_lottery.models.load import load_trained
 from audio_lottery.processes import make_accelerator
 from audio_lottery.pruning import ScoreInputs, find_scope
 from audio_lottery.report.columns import format_columns, percent, percent_interval
+from audio_lottery.report.style import COLOURS, project_style, save_figures
 from audio_lottery.settings import parse_config
 from audio_lottery.storage import read_json, write_json
 from audio_lottery.training.calibration import calibrate
@@ -51,7 +54,9 @@ def main() -> None:
     rows = [read_json(path) for path in sorted(own.out.glob("*.json"))]
     header = ["score", "density", "rebuilt", "layer error, mean", "largest", "WER %", "95 %", "S, D, I"]
     print(format_columns(header, [cells(row) for row in rows], left=1))
-    print(f"\nlayers: {own.out}/*.csv")
+    with project_style():
+        save_figures(draw(rows), own.out / "layers")
+    print(f"\nlayers: {own.out}/*.csv, layers.png")
 
 
 def cells(row: dict) -> list[str]:
@@ -61,6 +66,26 @@ def cells(row: dict) -> list[str]:
     counts = ", ".join(str(row["result"][name]) for name in ("substitutions", "deletions", "insertions"))
     wer = [percent(row["result"]["wer"]), percent_interval(row["result"]["wer_interval"])]
     return [row["score"], f"{row['density']:g}", "yes" if row["rebuilt"] else "no", *spread, *wer, counts]
+
+
+def draw(rows: list[dict]) -> Figure:
+    """The errors of all layers, from the input to the output; a panel for each density, densest first."""
+    densities = sorted({row["density"] for row in rows}, reverse=True)
+    figure = Figure(figsize=(7.8, 1 + 2.4 * len(densities)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(densities), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, density in zip(panels, densities, strict=True):
+        for row in (row for row in rows if row["density"] == density):
+            errors, colour = list(row["layer_errors"].values()), COLOURS[SCORES.index(row["score"])]
+            label = f"{row['score']}, {'moved' if row['rebuilt'] else 'mask alone'}"
+            # an error of zero, of a layer that was left whole, has no place on the axis
+            axes.semilogy(errors, color=colour, linestyle="-" if row["rebuilt"] else ":", linewidth=1.4, label=label)
+        axes.set_title(f"{100 * density:g} % of the weights", loc="left", fontsize=10)
+        axes.set_ylabel("error of outputs")
+        axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
+    panels[-1].set_xlabel("prunable matrices, from the input to the output", loc="left")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
+    return figure
 
 
 def measure(config: RunConfig, out: Path, density: float, score: str) -> None:
