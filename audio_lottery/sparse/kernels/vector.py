@@ -91,8 +91,8 @@ def emit_loop(builder, first, last, initial, step):
         builder: where the loop begins.
         first: first index.
         last: one past the last.
-        initial: what the sums start from. In floats that is zero: a bias or a residual is larger than most products, and
-            what is added to it is rounded to its size; `emit_added` adds it in the end.
+        initial: what the sums start from. Floats start from zero: a bias or a residual is larger than most products,
+            and what is added to it is rounded to its size; `emit_added` adds it in the end.
         step: (index, sums) to the sums after that index.
 
     Returns:
