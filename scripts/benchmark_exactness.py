@@ -7,8 +7,8 @@ pruned by magnitude by itself. The same weights and features then go through tra
 counts as right, through transformers' in float32 and through ours. "rms" is the root mean square of what all states of
 all utterances differ by from float64, "worst" the largest difference; ratios are ours by torch's.
 
-Nothing is drawn at random. Which kernel a matrix gets depends on a timing at the first use in a process (`--kernel`
-says which), and what is measured of the worst position on that.
+Nothing is drawn at random. Which kernel a matrix gets depends on a timing at the first use in a process, and the worst
+position, which layers have amplified, on that.
 """
 
 import argparse
