@@ -5,7 +5,6 @@ keys needs no sum across lanes.
 """
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
 from numba.core.extending import intrinsic
 
@@ -14,11 +13,14 @@ from audio_lottery.sparse.kernels.vector import (
     LANES,
     LONG,
     WIDTH,
+    ZEROS,
     add,
     data_pointer,
     divide,
-    emit_sums,
+    emit_added,
+    emit_loop,
     exp,
+    fma,
     fma_lanes,
     load,
     load_lanes,
@@ -75,9 +77,8 @@ def outer(lanes, accumulate):
                         following.append(accumulate(builder, sums[row * _VECTORS + part], weight, read[part]))
                 return following
 
-            zeros = [ir.Constant(LANES, [0.0] * WIDTH)] * len(places)
-            addend = (more, lambda: [load_lanes(builder, c, place) for place in places])
-            sums = emit_sums(builder, LONG(0), steps, zeros, addend, step)
+            sums = emit_loop(builder, LONG(0), steps, [ZEROS] * len(places), step)
+            sums = emit_added(builder, sums, more, lambda: [load_lanes(builder, c, place) for place in places])
             for place, total in zip(places, sums, strict=True):
                 store_lanes(builder, total, c, place)
             return context.get_dummy_value()
@@ -103,8 +104,10 @@ def peak(scratch, count, lanes, top):
 
 
 @njit(inline="always")
-def weigh(scratch, count, top0, top1, sum0, sum1):
-    """Softmax weights in place of the scores of ``count`` keys; the sums of the two vectors with them added."""
+def weigh(scratch, count, top0, top1):
+    """Softmax weights in place of the scores of ``count`` keys; their sums in the two vectors."""
+    sum0 = splat(F(0.0))
+    sum1 = splat(F(0.0))
     for j in range(count):
         weight0 = exp(subtract(load(scratch, j * BLOCK), top0))
         weight1 = exp(subtract(load(scratch, j * BLOCK + WIDTH), top1))
@@ -185,9 +188,9 @@ def attend(qkv, query, key, value, tile_step, keys, size, out, target, scratch, 
             new1 = peak(scratch, count, WIDTH, top1)
             old0 = exp(subtract(top0, new0))
             old1 = exp(subtract(top1, new1))
-            sum0 = multiply(sum0, old0)
-            sum1 = multiply(sum1, old1)
-            sum0, sum1 = weigh(scratch, count, new0, new1, sum0, sum1)
+            more0, more1 = weigh(scratch, count, new0, new1)
+            sum0 = fma(sum0, old0, more0)
+            sum1 = fma(sum1, old1, more1)
             if started:
                 rescale(scratch, size, old0, old1)
             for feature in range(0, size, ROWS):

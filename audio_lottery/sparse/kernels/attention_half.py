@@ -126,7 +126,9 @@ def weigh_pairs(exponential):
     """
 
     @njit(inline="always")
-    def weigh(scratch, count, top0, top1, sum0, sum1, weights):
+    def weigh(scratch, count, top0, top1, weights):
+        sum0 = splat(F(0.0))
+        sum1 = splat(F(0.0))
         for j in range(0, count, 2):
             a0 = exponential(load(scratch, j * BLOCK), top0)
             a1 = exponential(load(scratch, j * BLOCK + WIDTH), top1)
@@ -211,9 +213,9 @@ def attend_half(
             new1 = peak(scratch, count, WIDTH, top1)
             old0 = exp(subtract(top0, new0))
             old1 = exp(subtract(top1, new1))
-            sum0 = multiply(sum0, old0)
-            sum1 = multiply(sum1, old1)
-            sum0, sum1 = _weigh(scratch, count, new0, new1, sum0, sum1, weights)
+            more0, more1 = _weigh(scratch, count, new0, new1, weights)
+            sum0 = fma(sum0, old0, more0)
+            sum1 = fma(sum1, old1, more1)
             if started:
                 rescale(scratch, size, old0, old1)
             for feature in range(0, size, ROWS):

@@ -5,7 +5,7 @@ from numba import njit
 
 from audio_lottery.sparse.kernels.elementwise import sigmoid
 from audio_lottery.sparse.kernels.rows import FRAMES
-from audio_lottery.sparse.kernels.vector import WIDTH, fma, load, multiply, splat, store
+from audio_lottery.sparse.kernels.vector import WIDTH, add, fma, load, multiply, splat, store
 
 F = np.float32
 
@@ -55,7 +55,7 @@ def depthwise(source, start, pitch, weight, taps, bias, out, target, vectors):
         first = channel * taps
         offset = splat(bias[channel])
         for part in range(0, vectors * WIDTH, WIDTH):
-            total = offset
+            total = splat(F(0.0))
             for tap in range(taps):
                 total = fma(splat(weight[first + tap]), load(source, read + part + tap), total)
-            store(out, write + part, total)
+            store(out, write + part, add(total, offset))

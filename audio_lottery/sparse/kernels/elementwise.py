@@ -59,20 +59,44 @@ def activate(kind, tile, origin, rows, stride, vectors):
                 store(tile, part, multiply(x, sigmoid(x)))
 
 
+@njit(inline="always")
+def _plus_square(total, x, mean):
+    centred = subtract(x, mean)
+    return fma(centred, centred, total)
+
+
 @njit(nogil=True, cache=True)
 def layer_norm(source, origin, out, target, features, stride, weight, bias, epsilon, vectors):
     """Normalise every frame over its features, rows ``stride`` apart: mean first, then variance; may be in place."""
     share = splat(F(1.0) / F(features))
+    fours = features // 4 * 4
     for part in range(0, vectors * WIDTH, WIDTH):
         read = origin + part
-        total = splat(F(0.0))
-        for feature in range(features):
-            total = add(total, load(source, read + feature * stride))
-        mean = multiply(total, share)
-        squares = splat(F(0.0))
-        for feature in range(features):
-            centred = subtract(load(source, read + feature * stride), mean)
-            squares = fma(centred, centred, squares)
+        # four sums round less than one, and hide the latency of an addition
+        a = splat(F(0.0))
+        b = splat(F(0.0))
+        c = splat(F(0.0))
+        d = splat(F(0.0))
+        for place in range(read, read + fours * stride, 4 * stride):
+            a = add(a, load(source, place))
+            b = add(b, load(source, place + stride))
+            c = add(c, load(source, place + 2 * stride))
+            d = add(d, load(source, place + 3 * stride))
+        for place in range(read + fours * stride, read + features * stride, stride):
+            a = add(a, load(source, place))
+        mean = multiply(add(add(a, b), add(c, d)), share)
+        a = splat(F(0.0))
+        b = splat(F(0.0))
+        c = splat(F(0.0))
+        d = splat(F(0.0))
+        for place in range(read, read + fours * stride, 4 * stride):
+            a = _plus_square(a, load(source, place), mean)
+            b = _plus_square(b, load(source, place + stride), mean)
+            c = _plus_square(c, load(source, place + 2 * stride), mean)
+            d = _plus_square(d, load(source, place + 3 * stride), mean)
+        for place in range(read + fours * stride, read + features * stride, stride):
+            a = _plus_square(a, load(source, place), mean)
+        squares = add(add(a, b), add(c, d))
         scale = divide(splat(F(1.0)), square_root(fma(squares, share, splat(F(epsilon)))))
         for feature in range(features):
             centred = multiply(subtract(load(source, read + feature * stride), mean), scale)

@@ -6,80 +6,30 @@ sums instead.
 """
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core.extending import intrinsic
+from numba import njit
 
-from audio_lottery.sparse.kernels.rows import BLOCK_ROWS, block_rows
+from audio_lottery.sparse.kernels.rows import block_rows, row_of
+from audio_lottery.sparse.kernels.single import block_frame, csr_frame
 from audio_lottery.sparse.kernels.vector import (
-    LANES,
-    LONG,
     WIDTH,
     add,
-    data_pointer,
     divide,
-    emit_sums,
     exp,
     fma,
-    fma_lanes,
     load,
-    load_lanes,
     maximum,
     multiply,
     splat,
-    splat_lanes,
     store,
-    store_lanes,
     subtract,
     total,
 )
 
 F = np.float32
-_SUMS = 4
 _LOWEST = F(-3e38)
 
 
-@intrinsic
-def _row(typing, x, values, columns, first, last, out, target, start, origin, bias):
-    """out[target …] = start[origin …] + bias + Σ values[j] · x[columns[j]] for j in [first, last); no start: -1."""
-
-    def generate(context, builder, signature, arguments):
-        kinds = signature.args
-        first, last, target, origin, bias = (arguments[i] for i in (3, 4, 6, 8, 9))
-        x, values, columns, out, start = (
-            data_pointer(context, builder, kinds[i], arguments[i]) for i in (0, 1, 2, 5, 7)
-        )
-
-        def weighed(index, so_far):
-            weight = splat_lanes(builder, builder.load(builder.gep(values, [index])))
-            column = builder.zext(builder.load(builder.gep(columns, [index])), LONG)
-            place = builder.mul(column, LONG(WIDTH))
-            return fma_lanes(builder, weight, load_lanes(builder, x, place), so_far)
-
-        def several(index, sums):
-            begin = builder.add(first, builder.mul(index, LONG(_SUMS)))
-            return [weighed(builder.add(begin, LONG(number)), one) for number, one in enumerate(sums)]
-
-        zero = ir.Constant(LANES, [0.0] * WIDTH)
-        rounds = builder.sdiv(builder.sub(last, first), LONG(_SUMS))
-        addend = (
-            builder.icmp_signed(">=", origin, LONG(0)),
-            lambda: [load_lanes(builder, start, origin)] + [zero] * (_SUMS - 1),
-        )
-        initial = [splat_lanes(builder, bias)] + [zero] * (_SUMS - 1)
-        a, b, c, d = emit_sums(builder, LONG(0), rounds, initial, addend, several)
-        joined = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
-        left = builder.add(first, builder.mul(rounds, LONG(_SUMS)))
-        never = (ir.Constant(ir.IntType(1), 0), lambda: [zero])
-        (joined,) = emit_sums(builder, left, last, [joined], never, lambda index, sums: [weighed(index, sums[0])])
-        store_lanes(builder, joined, out, target)
-        return context.get_dummy_value()
-
-    integer = types.int64
-    return (
-        types.void(x, values, columns, integer, integer, out, integer, start, integer, types.float32),
-        generate,
-    )
+_row = row_of(1, 4)
 
 
 @njit(nogil=True, cache=True)
@@ -100,7 +50,7 @@ def narrow_product(matrix, x, out, adds):
     for row in range(bias.size):
         place = row * WIDTH
         begin = place if adds else -1
-        _row(x, values, columns, pointers[row], pointers[row + 1], out, place, out, begin, bias[row])
+        _row(x, values, columns, WIDTH, pointers[row], pointers[row + 1], out, place, out, begin, bias[row], 0)
 
 
 @njit(nogil=True, cache=True)
@@ -108,54 +58,9 @@ def single_product(matrix, x, out, adds):
     """`narrow_product` for one frame: x is [columns], out [rows]."""
     values, columns, _, pointers, bias, blocks = matrix
     if blocks:
-        _single_blocks(values, columns, pointers, bias, x, out, adds)
-        return
-    one = np.uint64(1)
-    for row in range(bias.size):
-        a = bias[row]
-        b = c = d = F(0.0)
-        # not negative: an index that may be is looked at before every load
-        place = np.uint64(pointers[row])
-        last = np.uint64(pointers[row + 1])
-        fours = last - (last - place) % np.uint64(4)
-        while place < fours:
-            a += values[place] * x[columns[place]]
-            place += one
-            b += values[place] * x[columns[place]]
-            place += one
-            c += values[place] * x[columns[place]]
-            place += one
-            d += values[place] * x[columns[place]]
-            place += one
-        while place < last:
-            a += values[place] * x[columns[place]]
-            place += one
-        out[row] = ((a + b) + (c + d)) + (out[row] if adds else F(0.0))
-
-
-@njit(nogil=True, cache=True)
-def _single_blocks(values, columns, pointers, bias, x, out, adds):
-    for row in range(0, bias.size, WIDTH):
-        block = row // BLOCK_ROWS
-        within = row - block * BLOCK_ROWS
-        last = pointers[block + 1]
-        fours = last - (last - pointers[block]) % 4
-        a = load(bias, row)
-        b = splat(F(0.0))
-        c = splat(F(0.0))
-        d = splat(F(0.0))
-        for place in range(pointers[block], fours, 4):
-            read = place * BLOCK_ROWS + within
-            a = fma(splat(x[columns[place]]), load(values, read), a)
-            b = fma(splat(x[columns[place + 1]]), load(values, read + BLOCK_ROWS), b)
-            c = fma(splat(x[columns[place + 2]]), load(values, read + 2 * BLOCK_ROWS), c)
-            d = fma(splat(x[columns[place + 3]]), load(values, read + 3 * BLOCK_ROWS), d)
-        for place in range(fours, last):
-            a = fma(splat(x[columns[place]]), load(values, place * BLOCK_ROWS + within), a)
-        sums = add(add(a, b), add(c, d))
-        if adds:
-            sums = add(sums, load(out, row))
-        store(out, row, sums)
+        block_frame(values, columns, pointers, bias, x, 0, out, 0, adds)
+    else:
+        csr_frame(values, columns, pointers, bias, x, 0, out, 0, adds)
 
 
 @njit(nogil=True, cache=True)

@@ -107,10 +107,10 @@ def recur(
         block = 0
         for unit in range(0, state.size, WIDTH):
             place = read + GATES * unit
-            a = load(gates, place)
-            f = load(gates, place + WIDTH)
-            g = load(gates, place + 2 * WIDTH)
-            o = load(gates, place + 3 * WIDTH)
+            a = splat(F(0.0))
+            f = splat(F(0.0))
+            g = splat(F(0.0))
+            o = splat(F(0.0))
             for segment in range(segments):
                 first = segment * SEGMENT
                 end = slot + WIDTH * np.int64(counts[block])
@@ -130,6 +130,10 @@ def recur(
                     o = fma(_pick(old, first, index, slot), load(values, slot), o)
                     slot += WIDTH
                 block += GATES
+            a = add(a, load(gates, place))
+            f = add(f, load(gates, place + WIDTH))
+            g = add(g, load(gates, place + 2 * WIDTH))
+            o = add(o, load(gates, place + 3 * WIDTH))
             c = fma(sigmoid(f), load(cell, unit), multiply(sigmoid(a), tanh(g)))
             store(cell, unit, c)
             store(new, unit, multiply(sigmoid(o), tanh(c)))

@@ -6,7 +6,6 @@ queries of a vector follow each other, so that what they multiply is one load fr
 """
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
 from numba.core.extending import intrinsic
 
@@ -18,14 +17,15 @@ from audio_lottery.sparse.kernels.vector import (
     LANES,
     LONG,
     WIDTH,
+    ZEROS,
     add,
     data_pointer,
-    emit_sums,
+    emit_loop,
     exp,
+    fma,
     fma_lanes,
     load,
     load_lanes,
-    multiply,
     splat,
     store,
     store_lanes,
@@ -68,9 +68,7 @@ def _distances(lanes, accumulate):
                     following.append(accumulate(builder, total, near, read[part]))
                 return following
 
-            zeros = [ir.Constant(LANES, [0.0] * WIDTH)] * len(spots)
-            nothing = (ir.Constant(ir.IntType(1), 0), lambda: zeros)
-            sums = emit_sums(builder, LONG(0), steps, zeros, nothing, step)
+            sums = emit_loop(builder, LONG(0), steps, [ZEROS] * len(spots), step)
             for target, total in zip(targets, sums, strict=True):
                 store_lanes(builder, total, c, target)
             return context.get_dummy_value()
@@ -166,9 +164,9 @@ def attend_near(
             new1 = peak(scratch, count, WIDTH, top1)
             old0 = exp(subtract(top0, new0))
             old1 = exp(subtract(top1, new1))
-            sum0 = multiply(sum0, old0)
-            sum1 = multiply(sum1, old1)
-            sum0, sum1 = weigh(scratch, count, new0, new1, sum0, sum1)
+            more0, more1 = weigh(scratch, count, new0, new1)
+            sum0 = fma(sum0, old0, more0)
+            sum1 = fma(sum1, old1, more1)
             if started:
                 rescale(scratch, size, old0, old1)
             for feature in range(0, size, ROWS):
@@ -218,9 +216,9 @@ def attend_near_half(
             new1 = peak(scratch, count, WIDTH, top1)
             old0 = exp(subtract(top0, new0))
             old1 = exp(subtract(top1, new1))
-            sum0 = multiply(sum0, old0)
-            sum1 = multiply(sum1, old1)
-            sum0, sum1 = _weigh_pairs(scratch, count, new0, new1, sum0, sum1, weights)
+            more0, more1 = _weigh_pairs(scratch, count, new0, new1, weights)
+            sum0 = fma(sum0, old0, more0)
+            sum1 = fma(sum1, old1, more1)
             if started:
                 rescale(scratch, size, old0, old1)
             for feature in range(0, size, ROWS):

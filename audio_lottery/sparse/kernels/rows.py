@@ -9,7 +9,6 @@ L2 cache. Blocks of 16 output rows share what they read: the sums of 16 rows for
 
 from functools import reduce
 
-from llvmlite import ir
 from numba import njit, types
 from numba.core.extending import intrinsic
 
@@ -19,8 +18,10 @@ from audio_lottery.sparse.kernels.vector import (
     LANES,
     LONG,
     WIDTH,
+    ZEROS,
     data_pointer,
-    emit_sums,
+    emit_added,
+    emit_loop,
     fma_lanes,
     load_lanes,
     splat_lanes,
@@ -38,17 +39,17 @@ TURNS = 2 if WIDTH == 16 else 1
 _ROWS_AT_ONCE = 16 if WIDTH == 16 else 8
 
 
-def _emit_turns(builder, first, last, initial, addend, step, turns):
-    """`emit_sums` with ``turns`` sums for each; what is left over is for `emit_sums` itself.
+def _emit_turns(builder, first, last, step, count, turns):
+    """``count`` sums from zero, each made of ``turns`` sums that products are added to one after the other.
 
-    Returns:
-        The next index, and what the sums start from then: ``first``, ``initial`` and ``addend``.
+    Args:
+        builder: where the loops begin.
+        first: first index.
+        last: one past the last.
+        step: see `vector.emit_loop`.
+        count: see above.
+        turns: see above.
     """
-    zeros = [ir.Constant(LANES, [0.0] * WIDTH)] * (turns - 1)
-    condition, load_addends = addend
-
-    def with_zeros(sums):
-        return [part for one in sums for part in (one, *zeros)]
 
     def several(number, sums):
         index = builder.add(first, builder.mul(number, LONG(turns)))
@@ -56,11 +57,10 @@ def _emit_turns(builder, first, last, initial, addend, step, turns):
         return [total for totals in zip(*parts, strict=True) for total in totals]
 
     rounds = builder.sdiv(builder.sub(last, first), LONG(turns))
-    carried = (condition, lambda: with_zeros(load_addends()))
-    sums = emit_sums(builder, LONG(0), rounds, with_zeros(initial), carried, several)
+    sums = emit_loop(builder, LONG(0), rounds, [ZEROS] * (count * turns), several)
     totals = [reduce(builder.fadd, sums[place : place + turns]) for place in range(0, len(sums), turns)]
-    nothing = (ir.Constant(ir.IntType(1), 0), lambda: totals)
-    return builder.add(first, builder.mul(rounds, LONG(turns))), totals, nothing
+    # what is left over
+    return emit_loop(builder, builder.add(first, builder.mul(rounds, LONG(turns))), last, totals, step)
 
 
 def row_start(builder, columns, unit, index):
@@ -71,7 +71,7 @@ def row_start(builder, columns, unit, index):
 
 
 def row_kernel(places, reads, turns=1):
-    """An intrinsic: out = start + bias + Σ values[j] · x[unit · columns[j] : …], j in [first, last): an output row.
+    """An intrinsic: out = Σ values[j] · x[unit · columns[j] : …] + bias + start, j in [first, last): an output row.
 
     Args:
         places: (builder, half) to where in a row of the output each sum belongs.
@@ -95,15 +95,14 @@ def row_kernel(places, reads, turns=1):
                 read = reads(builder, x, row_start(builder, columns, unit, index))
                 return [fma_lanes(builder, weight, a, b) for a, b in zip(read, sums, strict=True)]
 
-            # origin < 0: the sums start from the bias alone
-            addend = (
+            sums = _emit_turns(builder, first, last, step, len(spots), turns)
+            offset = splat_lanes(builder, bias)
+            sums = emit_added(
+                builder,
+                [builder.fadd(total, offset) for total in sums],
                 builder.icmp_signed(">=", origin, LONG(0)),
                 lambda: [load_lanes(builder, start, builder.add(origin, spot)) for spot in spots],
             )
-            initial = [splat_lanes(builder, bias)] * len(spots)
-            if turns > 1:
-                first, initial, addend = _emit_turns(builder, first, last, initial, addend, step, turns)
-            sums = emit_sums(builder, first, last, initial, addend, step)
             for spot, total in zip(spots, sums, strict=True):
                 store_lanes(builder, total, out, builder.add(target, spot))
             return context.get_dummy_value()
@@ -119,16 +118,17 @@ def row_kernel(places, reads, turns=1):
     return row
 
 
-def _row(count):
+def row_of(count, turns):
+    """`row_kernel` for ``count`` vectors of frames, one behind the other."""
     shift = [LONG(WIDTH * number) for number in range(count)]
     return row_kernel(
         lambda builder, half: shift,
         lambda builder, x, place: [load_lanes(builder, x, builder.add(place, offset)) for offset in shift],
-        TURNS,
+        turns,
     )
 
 
-_row1, _row2, _row3, _row4, _row5, _row6, _row7, _row8 = (_row(count) for count in range(1, 9))
+_row1, _row2, _row3, _row4, _row5, _row6, _row7, _row8 = (row_of(count, TURNS) for count in range(1, 9))
 
 
 @njit(nogil=True, cache=True)
@@ -213,14 +213,15 @@ def block_kernel(rows, lanes, accumulate):
                     following.append(accumulate(builder, total, splat_lanes(builder, weight, lanes), read))
                 return following
 
-            initial = [
-                splat_lanes(builder, builder.load(builder.gep(bias, [builder.add(row, line)]))) for line in lines
-            ]
-            addend = (
+            sums = emit_loop(builder, first, last, [ZEROS] * rows, step)
+            biases = [builder.load(builder.gep(bias, [builder.add(row, line)])) for line in lines]
+            sums = emit_added(
+                builder,
+                [builder.fadd(total, splat_lanes(builder, one)) for total, one in zip(sums, biases, strict=True)],
                 builder.icmp_signed(">=", origin, LONG(0)),
                 lambda: [load_lanes(builder, start, builder.add(origin, builder.mul(hop, line))) for line in lines],
             )
-            for line, total in zip(lines, emit_sums(builder, first, last, initial, addend, step), strict=True):
+            for line, total in zip(lines, sums, strict=True):
                 store_lanes(builder, total, out, builder.add(target, builder.mul(stride, line)))
             return context.get_dummy_value()
 

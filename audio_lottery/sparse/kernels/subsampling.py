@@ -8,7 +8,18 @@ of what lies two elements behind.
 import numpy as np
 from numba import njit
 
-from audio_lottery.sparse.kernels.vector import WIDTH, even_lanes, fma, load, maximum, odd_lanes, splat, store
+from audio_lottery.sparse.kernels.vector import (
+    WIDTH,
+    add,
+    even_lanes,
+    fma,
+    load,
+    maximum,
+    multiply,
+    odd_lanes,
+    splat,
+    store,
+)
 
 F = np.float32
 TAPS = 9
@@ -56,11 +67,11 @@ def halve(source, bin_pitch, row, bins, number, weight, bias, out, out_row, vect
     for channel in range(bias.size):
         offset = splat(bias[channel])
         for part in range(0, vectors * WIDTH, WIDTH):
-            total = offset
+            total = splat(F(0.0))
             for other in range(first, last):
                 tap = channel * TAPS + 3 * (other - 2 * number + 1)
                 total = _add_halved(total, source, other * bin_pitch + channel * row + 2 * part, weight, tap)
-            store(out, channel * out_row + part, total)
+            store(out, channel * out_row + part, add(total, offset))
 
 
 @njit(nogil=True, cache=True)
@@ -107,7 +118,7 @@ def halve_twice(
             even = 4 * other * row
             odd = even + row
             for part in range(0, wide * WIDTH, WIDTH):
-                total = fma(w0, load(tile, odd + part), offset)
+                total = multiply(w0, load(tile, odd + part))
                 total = fma(w1, load(tile, even + part + 1), total)
                 total = fma(w2, load(tile, odd + part + 1), total)
                 total = fma(w3, load(tile, odd + 2 * row + part), total)
@@ -116,15 +127,15 @@ def halve_twice(
                 total = fma(w6, load(tile, odd + 4 * row + part), total)
                 total = fma(w7, load(tile, even + 4 * row + part + 1), total)
                 total = fma(w8, load(tile, odd + 4 * row + part + 1), total)
-                store(lines, line + part, maximum(splat(F(0.0)), total))
+                store(lines, line + part, maximum(splat(F(0.0)), add(total, offset)))
             _clear_outside(lines, line, low, high, wide * WIDTH)
         offset = splat(second_bias[channel])
         for part in range(0, vectors * WIDTH, WIDTH):
-            total = offset
+            total = splat(F(0.0))
             for other in range(first, last):
                 tap = channel * TAPS + 3 * (other - 2 * number + 1)
                 total = _add_halved(total, lines, (other - first) * pitch + 2 * part, second_weight, tap)
-            store(out, channel * out_row + part, total)
+            store(out, channel * out_row + part, add(total, offset))
 
 
 @njit(nogil=True, cache=True)

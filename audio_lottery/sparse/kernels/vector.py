@@ -25,6 +25,7 @@ INT = ir.IntType(32)
 LONG = ir.IntType(64)
 HALF = ir.IntType(16)
 LANES = ir.VectorType(FLOAT, WIDTH)
+ZEROS = ir.Constant(LANES, [0.0] * WIDTH)
 
 
 class VectorType(types.Type):
@@ -83,37 +84,20 @@ def fma_lanes(builder, a, b, c):
     return _call(builder, "llvm.fma", a, b, c)
 
 
-def emit_sums(builder, first, last, initial, addend, step):
-    """A loop that holds sums in registers; builder is left behind it.
+def emit_loop(builder, first, last, initial, step):
+    """A loop that holds sums, vectors of any kind, in registers; builder is left behind it.
 
     Args:
         builder: where the loop begins.
         first: first index.
         last: one past the last.
-        initial: what the sums start from.
-        addend: (condition, function that loads what is added to ``initial`` where the condition holds).
+        initial: what the sums start from. Floats start from zero: a bias or a residual is larger than most products,
+            and what is added to it is rounded to its size; `emit_added` adds it in the end.
         step: (index, sums) to the sums after that index.
 
     Returns:
         The sums.
     """
-    condition, load_addends = addend
-    entry = builder.block
-    carry, start = (builder.append_basic_block(name) for name in ("carry", "start"))
-    builder.cbranch(condition, carry, start)
-    builder.position_at_end(carry)
-    carried = [builder.fadd(value, more) for value, more in zip(initial, load_addends(), strict=True)]
-    builder.branch(start)
-    builder.position_at_end(start)
-    sums = [builder.phi(value.type) for value in initial]
-    for block, values in ((entry, initial), (carry, carried)):
-        for total, value in zip(sums, values, strict=True):
-            total.add_incoming(value, block)
-    return emit_loop(builder, first, last, sums, step)
-
-
-def emit_loop(builder, first, last, initial, step):
-    """`emit_sums` of vectors of any kind, with nothing added before the loop."""
     entry = builder.block
     head, body, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
     builder.branch(head)
@@ -132,6 +116,22 @@ def emit_loop(builder, first, last, initial, step):
     builder.branch(head)
     builder.position_at_end(done)
     return sums
+
+
+def emit_added(builder, sums, condition, load_more):
+    """Sums of floats, and where the condition holds what ``load_more()`` loads, added to them."""
+    entry = builder.block
+    more, done = (builder.append_basic_block(name) for name in ("more", "added"))
+    builder.cbranch(condition, more, done)
+    builder.position_at_end(more)
+    added = [builder.fadd(total, value) for total, value in zip(sums, load_more(), strict=True)]
+    builder.branch(done)
+    builder.position_at_end(done)
+    found = [builder.phi(total.type) for total in sums]
+    for block, values in ((entry, sums), (more, added)):
+        for one, value in zip(found, values, strict=True):
+            one.add_incoming(value, block)
+    return found
 
 
 def _operation(emit, arity):
@@ -231,9 +231,8 @@ def scale_by_power(typing, value, exponent):
         mask = ir.IntType(WIDTH)
         kind = ir.FunctionType(LANES, [LANES, LANES, LANES, mask, INT])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.mask.scalef.ps.512")
-        nothing = ir.Constant(LANES, [0.0] * WIDTH)
         # 4: round as the CPU is set to
-        return builder.call(function, [*values, nothing, mask(-1), INT(4)])
+        return builder.call(function, [*values, ZEROS, mask(-1), INT(4)])
 
     return vector(vector, vector), generate
 
