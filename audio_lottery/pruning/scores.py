@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 
 from audio_lottery.errors import MaskError
-from audio_lottery.pruning.grams import inverse_diagonals
+from audio_lottery.pruning.grams import Grams, damped
 from audio_lottery.pruning.mask import Mask
 from audio_lottery.pruning.pattern import as_matrix
+
+# Of `obs`: the share of weights that a stage keeps, the steps that move them, and the share after which ranks stay.
+_STAGE, _STAGE_STEPS, _LEAST = 0.85, 4, 0.04
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,13 @@ def wanda(
 def obs(
     weights: Mapping[str, Tensor], among: Mask | None = None, score_inputs: ScoreInputs | None = None
 ) -> dict[str, Tensor]:
-    """w² / [H⁻¹]_jj: how much the layer's output changes at least when the weight goes and the others of its row move.
+    """What the layer's squared output error grows by when the weight goes, where the least important went before it.
 
-    H = Σ x xᵀ over the layer's inputs, damped (Hassibi & Stork 1992, "Optimal Brain Surgeon"; layer by layer and with
-    one H for all rows, as in Frantar & Alistarh 2023, arXiv:2301.00774). Weights of inputs that are always zero score
-    0. `audio_lottery.pruning.reconstruct` then moves the others.
+    Optimal Brain Surgeon (Hassibi & Stork 1992) in stages, layer by layer and with one H = Σ x xᵀ for all rows of a
+    group, as in SparseGPT (Frantar & Alistarh 2023, arXiv:2301.00774): the weights with the least w² · H_jj go, a share
+    of those that are left; the others of their rows are moved to make up for them; then they are ranked anew. A score
+    is w² · H_jj when the weight goes, on top of the highest of the stage before. Weights of inputs that are always zero
+    score 0, and so do those that ``among`` has pruned. `audio_lottery.pruning.reconstruct` moves what is kept at last.
 
     Raises:
         MaskError: ``score_inputs.grams`` is absent or does not fit, or a number is NaN or infinite.
@@ -151,11 +156,27 @@ def obs(
         if not matrix.numel():
             scores[name] = torch.zeros(weight.shape)
             continue
-        inverse = inverse_diagonals(name, found[name], matrix.shape)  # [groups, in]
-        by_row = inverse.repeat_interleave(matrix.shape[0] // len(inverse), 0)
-        dead = torch.isinf(by_row)
-        scores[name] = torch.where(dead, 0.0, matrix.square() / by_row).reshape(weight.shape)
+        grams = damped(name, found[name], matrix.shape)
+        kept = torch.ones_like(matrix, dtype=torch.bool) if among is None else as_matrix(among[name])
+        scores[name] = _eliminated(grams, grams.split(matrix), grams.split(kept)).reshape(weight.shape)
     return scores
+
+
+def _eliminated(grams: Grams, dense: Tensor, kept: Tensor) -> Tensor:
+    """See `obs`; all [groups, rows, in]."""
+    scores, made, below = torch.zeros_like(dense), dense, 0.0
+    least = _LEAST * int(kept.sum())
+    while True:
+        losses = made.square() * grams.powers
+        left = losses[kept]
+        scores[kept] = below + left
+        staying = int(_STAGE * len(left))
+        if staying < least or staying == len(left):
+            return scores
+        cut = float(left.kthvalue(len(left) - staying).values)
+        below += cut
+        kept = kept & (losses > cut)
+        made = grams.move(dense, made, kept, _STAGE_STEPS)
 
 
 def movement(
