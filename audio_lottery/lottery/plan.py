@@ -20,7 +20,7 @@ from audio_lottery.lottery.methods import Method, check_method, make_method
 from audio_lottery.lottery.run_folder import MODEL_FILE, MOVEMENT_FILE, RunFolder
 from audio_lottery.lottery.teachers import OWN
 from audio_lottery.models.base import Backbone
-from audio_lottery.models.load import load_backbone, load_trained
+from audio_lottery.models.load import load_backbone, load_beside
 from audio_lottery.processes import make_accelerator
 from audio_lottery.pruning import Mask, Scope, exact_count, find_scope
 from audio_lottery.training.answers import expected_bytes
@@ -137,7 +137,7 @@ def make_plan(config: RunConfig, trial_steps: int = 3) -> Plan:
     exclude = list(backbone.heads) if config.pruning.exclude is None else config.pruning.exclude
     scope = find_scope(backbone.module, config.pruning.include, exclude)
     data = filter_training(train, backbone, config.data, config.training.augment)
-    teacher = _teacher(config)
+    teacher = _teacher(config, backbone)
     speech = TrainingSpeech(data, backbone, config.training, config.seed, accelerator, teacher=teacher)
     answer_bytes = 0
     if teacher is not None:
@@ -169,7 +169,7 @@ def make_plan(config: RunConfig, trial_steps: int = 3) -> Plan:
     )
 
 
-def _teacher(config: RunConfig) -> Teacher | None:
+def _teacher(config: RunConfig, student: Backbone) -> Teacher | None:
     """The teacher of a round, or a model of its size where it is one of the run's own."""
     settings = config.training.distill
     if not settings.teaches:
@@ -178,7 +178,7 @@ def _teacher(config: RunConfig) -> Teacher | None:
     backbone = (
         load_backbone(config.model, config.seed, new_head=True)
         if own
-        else load_trained(ModelConfig(init=str(settings.teacher)))
+        else load_beside(ModelConfig(init=str(settings.teacher)), student)
     )
     return Teacher(backbone, settings, str(settings.teacher))
 

@@ -56,7 +56,7 @@ def make_theta(run: Run) -> None:
     if trains:
         check_teacher(run, backbone, config.theta.training, train)
         check_teacher(run, backbone, config.training, run.data.train)
-        teacher = teacher_of(run, None, config.theta.training, train)
+        teacher = teacher_of(run, backbone, None, config.theta.training, train)
         stage = Stage("theta", run.folder.work("theta"), config.seed, "theta")
         report = _train(run, backbone, config.theta.training, (train, dev), stage, teacher=teacher)
     if run.accelerator.is_main_process:
@@ -90,7 +90,7 @@ def run_round(run: Run, number: int) -> dict[str, Any]:
     training = method.training(number, run.config.training)
     description = f"round {number} ({100 * policy.target:.1f} %)"
     stage = Stage(path.name, run.folder.work(path.name), run.config.seed, description)
-    teacher = teacher_of(run, number, training, run.data.train)
+    teacher = teacher_of(run, backbone, number, training, run.data.train)
     report = _train(run, backbone, training, (run.data.train, run.data.dev), stage, hooks, teacher)
     mask = keeper.best or mask
     trained = time.monotonic()

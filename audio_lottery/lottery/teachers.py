@@ -13,7 +13,7 @@ from audio_lottery.data.noise import make_augmenter
 from audio_lottery.errors import ConfigError
 from audio_lottery.lottery.run import Run
 from audio_lottery.models.base import Backbone
-from audio_lottery.models.load import load_trained, presets
+from audio_lottery.models.load import load_beside, presets
 from audio_lottery.training.answers import expected_bytes
 from audio_lottery.training.teacher import Teacher
 
@@ -21,11 +21,14 @@ OWN = ("dense", "theta")
 """Teachers that are models of the run itself."""
 
 
-def teacher_of(run: Run, number: int | None, training: TrainingConfig, train: Dataset) -> Teacher | None:
+def teacher_of(
+    run: Run, student: Backbone, number: int | None, training: TrainingConfig, train: Dataset
+) -> Teacher | None:
     """The teacher of one training; None where the labels alone teach it.
 
     Args:
         run: whose training it is.
+        student: who is trained.
         number: its round; None for θ.
         training: how it is trained.
         train: what it hears.
@@ -36,7 +39,7 @@ def teacher_of(run: Run, number: int | None, training: TrainingConfig, train: Da
     own = None if number is None else run.method.teacher_folder(number)
     if not training.distill.teaches or (own is None and training.distill.teacher in OWN):
         return None
-    return _load(run, training, train, own)
+    return _load(run, student, training, train, own)
 
 
 def check_teacher(
@@ -63,14 +66,14 @@ def check_teacher(
             "training.distill.teacher theta: θ is drawn at random in this run (model.init, theta.train) and can teach "
             "nothing; use dense, or the folder of a trained model"
         )
-    teacher = _load(run, training, train, own if settings.teacher in OWN else None)
+    teacher = _load(run, student, training, train, own if settings.teacher in OWN else None)
     speech = run.speech(train, student, training, teacher)
     teacher.check(student, next(speech.from_position(0)))
     if settings.cache:
         expected_bytes(speech, training, run.accelerator)
 
 
-def _load(run: Run, training: TrainingConfig, train: Dataset, own: Path | None) -> Teacher:
+def _load(run: Run, student: Backbone, training: TrainingConfig, train: Dataset, own: Path | None) -> Teacher:
     settings = training.distill
     source = ModelConfig(init=str(settings.teacher))
     if own is not None:
@@ -79,7 +82,7 @@ def _load(run: Run, training: TrainingConfig, train: Dataset, own: Path | None) 
     if settings.clean_teacher:
         quiet = replace(training.augment, noise=(), noise_prob=0.0, rirs=None, rir_prob=0.0)
         clean = make_augmenter(quiet, run.evaluator.root, run.config.seed, train) or _as_recorded
-    return Teacher(load_trained(source), settings, str(settings.teacher), clean)
+    return Teacher(load_beside(source, student), settings, str(settings.teacher), clean)
 
 
 def _as_recorded(samples: np.ndarray, row: Mapping[str, Any], epoch: int) -> np.ndarray:

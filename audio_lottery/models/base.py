@@ -212,6 +212,10 @@ class Backbone(ABC):
         """Most samples of an utterance that is trained on; None: any number."""
         return None
 
+    def beside(self, source: ModelConfig) -> ModelConfig:
+        """How another model of the family is loaded so that it hears what this one hears."""
+        return source
+
     def padded(self, seconds: np.ndarray) -> np.ndarray:
         """Seconds of input that utterances of so many seconds take alone: what the budget of a batch counts."""
         return seconds

@@ -67,6 +67,17 @@ def load_trained(source: ModelConfig) -> Backbone:
     return load_backbone(source, seed=0)
 
 
+def load_beside(source: ModelConfig, student: Backbone) -> Backbone:
+    """A trained model that hears what ``student`` hears, if it is of the same family.
+
+    Raises:
+        ModelError: see `load_trained`.
+    """
+    found = load_trained(source)
+    same = student.beside(source) if type(found) is type(student) else source
+    return found if same == source else load_trained(same)
+
+
 def load_folder(folder: Path) -> Backbone:
     """Load a folder that `Backbone.save` wrote, weights bit for bit.
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,10 +24,11 @@ from audio_lottery.lottery.methods import make_method
 from audio_lottery.lottery.run_folder import RunFolder
 from audio_lottery.lottery.search import search
 from audio_lottery.lottery.select import select
-from audio_lottery.models.load import load_backbone
+from audio_lottery.models.load import load_backbone, load_beside, load_trained
 from audio_lottery.pruning import Mask, find_scope, global_magnitude
 from audio_lottery.storage import read_json
 from audio_lottery.training import loop
+from audio_lottery.training.teacher import Teacher
 from tests.lottery.test_backbones import TINY
 from tests.lottery.test_methods import HALVES, METHODS, Interrupted, settings, weights
 
@@ -131,6 +133,21 @@ def test_theta_and_other_models_teach_every_round(tiny_corpus, tmp_path):
     # θ is that folder's model: the same teacher by two names
     by_name, by_path = (weights(tmp_path / name, "round_00") for name in ("theta", "folder"))
     assert all(torch.equal(tensor, by_path[name]) for name, tensor in by_name.items())
+
+
+def test_a_whisper_is_taught_by_one_of_a_longer_window(tmp_path):
+    load_backbone(TINY["whisper"], 1).save(tmp_path / "published")
+    student = load_backbone(replace(TINY["whisper"], window=2.1), 2)
+    source = ModelConfig(init=str(tmp_path / "published"))
+    assert load_trained(source).positions > student.positions
+    teacher = load_beside(source, student)
+    audio = [np.random.default_rng(0).standard_normal(16_000).astype(np.float32)]
+    layers = DistillConfig("x", hidden_weight=1.0, hidden_layers=(r"model\.encoder\.layers\.0",))
+    inputs, samples = dict(student.features(audio)), torch.tensor([16_000])
+    losses = Teacher(teacher, layers, "x").losses(student, inputs, samples, [torch.tensor([5, 6])])
+    assert bool(torch.isfinite(losses).all())
+    # of another family it is refused elsewhere, by what the two differ in
+    assert type(load_beside(source, load_backbone(TINY["cnn_lstm"], 1))) is type(student)
 
 
 VALUES = [

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -147,6 +147,10 @@ class Whisper(Backbone):
     def longest(self) -> int:
         """A second less than the window; in evaluation what is longer is cut (`WindowFeatures`)."""
         return self.features.longest
+
+    def beside(self, source: ModelConfig) -> ModelConfig:
+        """With this window, whatever the other was published with."""
+        return replace(source, window=self.positions * POSITION / SAMPLE_RATE)
 
     def padded(self, seconds: np.ndarray) -> np.ndarray:
         """Whole windows."""
