@@ -27,6 +27,7 @@ from audio_lottery.cli import run
 from audio_lottery.config import RunConfig
 from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.evaluation.evaluator import make_evaluator
+from audio_lottery.models.base import Backbone
 from audio_lottery.models.load import load_trained
 from audio_lottery.processes import make_accelerator
 from audio_lottery.pruning import ScoreInputs, find_scope
@@ -49,13 +50,14 @@ def main() -> None:
     own, others = parser.parse_known_args()
     config = parse_config(others, parser.prog)
     own.out.mkdir(parents=True, exist_ok=True)
+    measure_dense(config, own.out)
     for density, score in product(own.densities, own.scores):
         measure(config, own.out, density, score)
     rows = [read_json(path) for path in sorted(own.out.glob("*.json"))]
     header = ["score", "density", "rebuilt", "layer error, mean", "largest", "WER %", "95 %", "S, D, I"]
     print(format_columns(header, [cells(row) for row in rows], left=1))
     with project_style():
-        save_figures(draw(rows), own.out / "layers")
+        save_figures(draw([row for row in rows if row["layer_errors"]]), own.out / "layers")
     print(f"\nlayers: {own.out}/*.csv, layers.png")
 
 
@@ -113,18 +115,30 @@ def measure(config: RunConfig, out: Path, density: float, score: str) -> None:
     rebuilt = copy.deepcopy(backbone)
     report = pruning.reconstruct(rebuilt.module, mask, ScoreInputs(grams=found.grams))
     pruning.apply(mask, backbone.module)
-    table = [["parameter", "density", "masked", "rebuilt"]]
+    table: list[list[object]] = [["parameter", "density", "masked", "rebuilt"]]
     kept = mask.per_tensor()
     table += [[name, kept[name][0] / kept[name][1], one.masked, one.rebuilt] for name, one in report.items()]
     with (out / f"{score}_{density:g}.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(table)
-    test, accelerator = load_manifest(config.data.test, root), make_accelerator("no", None)
     for changed, model in ((False, backbone), (True, rebuilt)):
-        print(f"{names[changed]}: transcribing {len(test)} utterances", file=sys.stderr)
-        result, _ = make_evaluator(config, accelerator, model).run(model, test, config.evaluation.suites[0])
         errors = {name: one.rebuilt if changed else one.masked for name, one in report.items()}
-        row = {"score": score, "density": density, "rebuilt": changed, "layer_errors": errors, "result": result}
-        write_json(out / f"{names[changed]}.json", row)
+        row = {"score": score, "density": density, "rebuilt": changed, "layer_errors": errors}
+        write_json(out / f"{names[changed]}.json", row | {"result": recognise(config, model, names[changed])})
+
+
+def measure_dense(config: RunConfig, out: Path) -> None:
+    """WER of the model as it is."""
+    if not (out / "dense.json").is_file():
+        row = {"score": "dense", "density": 1.0, "rebuilt": False, "layer_errors": {}}
+        write_json(out / "dense.json", row | {"result": recognise(config, load_trained(config.model), "dense")})
+
+
+def recognise(config: RunConfig, backbone: Backbone, name: str) -> dict:
+    """The result of the first test suite."""
+    test = load_manifest(config.data.test, Path(config.data.root).expanduser())
+    print(f"{name}: transcribing {len(test)} utterances", file=sys.stderr)
+    evaluator = make_evaluator(config, make_accelerator("no", None), backbone)
+    return evaluator.run(backbone, test, config.evaluation.suites[0])[0]
 
 
 if __name__ == "__main__":
