@@ -18,8 +18,8 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results"
 NAMES = {
     "lr_rewinding": "magnitude, LR rewinding",
     "gmp": "gradual (gmp)",
-    "obs_reconstruct": "second order, 200 steps",
-    "obs_reconstruct_400": "second order, 400 steps",
+    "obs_reconstruct": "second order, 200 steps a round",
+    "obs_reconstruct_400": "the same, 400 steps a round",
 }
 WER_TICKS = (5, 10, 20, 40, 80)
 
