@@ -95,7 +95,10 @@ class InputSums(ABC):
             for local, sums in reader(module, values, state):
                 if local in own:
                     name = own[local]
-                    self._totals[name] = self._totals[name] + sums if name in self._totals else sums
+                    if name in self._totals:
+                        self._totals[name] += sums
+                    else:
+                        self._totals[name] = sums
 
         return hook
 
@@ -166,8 +169,9 @@ class InputGrams(InputSums):
                 f"a weight with {rows.shape[1]} inputs has {rows.shape[1] ** 2 * 8 / 1e9:.1f} GB of products of pairs; "
                 "leave it out of the scope, or score by something else than obs"
             )
-        total = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device)
-        for part in rows.split(_ROWS):
+        first, *others = rows.split(_ROWS)
+        total = (first.T @ first).double()
+        for part in others:
             total += part.T @ part
         return total
 
