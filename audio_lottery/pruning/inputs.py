@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import product
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import torch
@@ -19,6 +19,10 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MOST_INPUTS = 8192
 # Rows of inputs that are multiplied at once.
 _ROWS = 8192
+# Windows of a convolution and utterance whose pairs are summed: more of them cost more than they tell.
+_WINDOWS = 4096
+# Sums of pairs that are added up in float32 before they go to float64, which takes as long as a sum itself.
+_RECENT = 16
 Sums = Iterator[tuple[str, Tensor]]
 Measure = Callable[[Tensor], Tensor]
 
@@ -54,6 +58,13 @@ class InputSums(ABC):
     @abstractmethod
     def convolution(module: Any, values: Tensor, _: Any) -> Sums:
         """The same over the windows of a convolution, in the order of ``weight.reshape(out, -1)``."""
+
+    def add(self, name: str, sums: Tensor) -> None:
+        """Add to the total of a parameter; ``sums`` may be kept."""
+        if name in self._totals:
+            self._totals[name] += sums
+        else:
+            self._totals[name] = sums
 
     def finish(self, total: Tensor) -> Tensor:
         """What is asked for, of the sum."""
@@ -94,11 +105,7 @@ class InputSums(ABC):
             state = args[1] if len(args) > 1 else kwargs.get("hx")
             for local, sums in reader(module, values, state):
                 if local in own:
-                    name = own[local]
-                    if name in self._totals:
-                        self._totals[name] += sums
-                    else:
-                        self._totals[name] = sums
+                    self.add(own[local], sums)
 
         return hook
 
@@ -160,9 +167,29 @@ class InputNorms(InputSums):
 class InputGrams(InputSums):
     """Σ x xᵀ over all inputs x; shapes are those that `audio_lottery.pruning.calibrate.collect` states."""
 
+    def __init__(self, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
+        super().__init__(model, parameters)
+        self._recent: dict[str, tuple[Tensor, int]] = {}
+
+    def add(self, name: str, sums: Tensor) -> None:
+        """Add to what came last, and that to the total when it is `_RECENT` sums."""
+        recent, count = self._recent.pop(name, (None, 0))
+        recent = sums if recent is None else recent.add_(sums) if recent.dtype == sums.dtype else recent + sums
+        if count + 1 < _RECENT:
+            self._recent[name] = recent, count + 1
+        else:
+            super().add(name, recent.double())
+
+    def result(self) -> dict[str, Tensor]:
+        """See `InputSums.result`."""
+        for name, (recent, _) in self._recent.items():
+            super().add(name, recent.double())
+        self._recent.clear()
+        return super().result()
+
     @staticmethod
     def measure(values: Tensor) -> Tensor:
-        """[in, in], summed in float64 over products in float32."""
+        """[in, in], float32 of up to `_ROWS` rows, and of more summed in float64 over products in float32."""
         rows = _rows(values)
         if rows.shape[1] > _MOST_INPUTS:
             raise MaskError(
@@ -170,14 +197,19 @@ class InputGrams(InputSums):
                 "leave it out of the scope, or score by something else than obs"
             )
         first, *others = rows.split(_ROWS)
-        total = (first.T @ first).double()
+        total = first.T @ first
+        if others:
+            total = total.double()
         for part in others:
             total += part.T @ part
         return total
 
     @staticmethod
     def convolution(module: Any, values: Tensor, _: Any) -> Sums:
-        """[in, in], or [groups, in, in]: windows of one utterance after the other."""
+        """[in, in], or [groups, in, in]: windows of one utterance after the other.
+
+        Of more than `_WINDOWS`, every second, third … along the longest axis stands for those between.
+        """
         for item in _padded(module, values.float()):
             windows = item
             for axis, (size, step, spread) in enumerate(
@@ -185,9 +217,16 @@ class InputGrams(InputSums):
             ):
                 windows = windows.unfold(axis, spread * (size - 1) + 1, step)[..., ::spread]
             axes = len(module.kernel_size)  # now [channels, *positions, *kernel]
+            positions = windows.shape[1 : axes + 1]
+            longest = positions.index(max(positions))
+            each = ceil(prod(positions) / _WINDOWS)
+            windows = windows[(slice(None),) * (longest + 1) + (slice(None, None, each),)]
+            share = positions[longest] / windows.shape[longest + 1]
             windows = windows.movedim(0, axes).flatten(0, axes - 1).flatten(1)
             groups = windows.unflatten(1, (module.groups, -1)).unbind(1)
             found = torch.stack([InputGrams.measure(group) for group in groups])
+            if share > 1:
+                found *= share
             yield "weight", found[0] if module.groups == 1 else found
 
 

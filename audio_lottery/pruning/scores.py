@@ -19,7 +19,7 @@ from audio_lottery.pruning.mask import Mask
 from audio_lottery.pruning.pattern import as_matrix
 
 # Of `obs`: the share of weights that a stage keeps, the steps that move them, and the share after which ranks stay.
-_STAGE, _STAGE_STEPS, _LEAST = 0.85, 4, 0.04
+_STAGE, _STAGE_STEPS, _LEAST = 0.85, 4, 0.1
 
 
 @dataclass(frozen=True)
