@@ -47,7 +47,8 @@ def main(arguments: list[str]) -> None:
         check_names(files)
     elif len(files) > 1 and options.format not in _TOGETHER:
         raise ConfigError(f"--format {options.format} of {len(files)} files needs a folder for them: --out FOLDER")
-    windowing = Windowing() if options.window is None else Windowing.up_to(options.window)
+    if options.window is not None:
+        Windowing.up_to(options.window)  # a mistake in it should be told before the model is loaded
     recogniser = Recogniser.load(
         options.model,
         revision=options.revision,
@@ -59,7 +60,7 @@ def main(arguments: list[str]) -> None:
     if options.stream:
         _live(recogniser, options.format)
     else:
-        _files(recogniser, files, windowing, options)
+        _files(recogniser, files, recogniser.windowing(options.window), options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="(default: float32)")
     parser.add_argument("--threads", type=int, help="(default: torch's)")
     parser.add_argument("--no-accelerate", dest="accelerate", action="store_false", help="run sparse models as dense")
-    parser.add_argument("--window", type=float, metavar="SECONDS", help="longest piece at once (default: 20)")
+    parser.add_argument(
+        "--window", type=float, metavar="SECONDS", help="longest piece at once (default: 20, of Whisper 29)"
+    )
     parser.add_argument("--revision", help="branch, tag or commit of a Hub id")
     parser.add_argument(
         "--stream",

@@ -115,6 +115,23 @@ class Recogniser:
         backbone = load_trained(ModelConfig(init=str(model), revision=revision))
         return cls(backbone, precision=precision, threads=threads, decoder=decoder, accelerate=accelerate)
 
+    def windowing(self, seconds: float | None = None) -> Windowing:
+        """How long recordings are cut for this model.
+
+        At every pause between sentences, as a small model has learnt to hear; but with several sentences in a window
+        for one that pads all it hears to the same length (Whisper): a short one takes it as long, and tells it less.
+
+        Args:
+            seconds: of a window at most; None takes 20, or what the model's own window takes.
+
+        Raises:
+            ConfigError: no seconds at all.
+        """
+        if self.backbone.longest is None:
+            return Windowing() if seconds is None else Windowing.up_to(seconds)
+        most = self.backbone.longest / SAMPLE_RATE
+        return Windowing.long(most if seconds is None else min(seconds, most))
+
     def transcribe(
         self, audio: str | Path | np.ndarray, *, sample_rate: int = SAMPLE_RATE, windowing: Windowing | None = None
     ) -> Transcript:
@@ -123,7 +140,7 @@ class Recogniser:
         Args:
             audio: a file that soundfile reads, of any rate and number of channels, or samples as `Recording` has them.
             sample_rate: of samples, in Hz; a file says its own.
-            windowing: how long recordings are cut.
+            windowing: how long recordings are cut; None does it as `windowing` says.
 
         Raises:
             AudioError: a file that cannot be decoded, or samples that are no audio.
@@ -148,14 +165,14 @@ class Recogniser:
 
         Args:
             sources: files, or `Recording`.
-            windowing: how long recordings are cut.
+            windowing: how long recordings are cut; None does it as `windowing` says.
             progress: called with seconds of audio that went through the model.
 
         Raises:
             ModelError: the model's output is not a number.
         """
         with self._threads():
-            desk = Desk(self.backbone, windowing or Windowing())
+            desk = Desk(self.backbone, windowing or self.windowing())
             for tasks in self._transcribed(desk.windows(sources)):
                 if progress is not None:
                     progress(sum(task.seconds for task in tasks))

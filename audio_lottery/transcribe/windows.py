@@ -5,7 +5,7 @@ Windows end in the middle of a pause where there is one. Where nobody pauses the
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -61,6 +61,11 @@ class Windowing:
         """Windows of at most so many seconds, the rest in proportion."""
         pause = min(cls.pause, seconds / 8)
         return cls(seconds, max(pause, cls.sentence), seconds / 4, pause, min(cls.overlap, seconds / 5))
+
+    @classmethod
+    def long(cls, seconds: float) -> "Windowing":
+        """Windows of at most so many seconds, with several sentences: each ends at its longest pause."""
+        return replace(cls.up_to(seconds), sentence=seconds)
 
 
 @dataclass(frozen=True)

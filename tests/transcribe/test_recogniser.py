@@ -247,6 +247,22 @@ def test_models_without_times_give_a_segment_for_every_window():
     assert all(one.end <= other.start for one, other in zip(found.segments, found.segments[1:], strict=False))
 
 
+class Padded(Whole):
+    """Pads all it hears to five seconds."""
+
+    longest = 5 * SAMPLE_RATE
+
+
+def test_windows_are_long_where_they_are_padded_anyway():
+    audio = speak(["ab", "cd", "ef", "gh", "ij", "kl"], [1.0, 1.0, 1.3, 1.0, 1.0, 1.0])
+    sentences, long = (Recogniser(one).transcribe(audio) for one in (Whole(), Padded()))
+    assert sentences.text == long.text == "ab cd ef gh ij kl"
+    assert [len(found.segments) for found in (sentences, long)] == [1, 2]  # no longer than 20 s, longer than 5
+    shorter = Recogniser(Padded()).windowing(2.0)
+    assert (shorter.longest, Recogniser(Padded()).windowing(9.0).longest) == (2.0, 5.0)
+    assert len(Recogniser(Padded()).transcribe(audio, windowing=shorter).segments) > 2
+
+
 @pytest.mark.parametrize(
     ("samples", "rate", "message"),
     [
