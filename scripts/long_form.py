@@ -14,7 +14,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from audio_lottery.data.corpora.load import load_manifest
 from audio_lottery.data.text import get_normalizer
 from audio_lottery.errors import ModelError
 from audio_lottery.evaluation.alignment import DELETION, HIT, INSERTION, align
-from audio_lottery.transcribe import Recogniser, Recording, Transcript, Windowing
+from audio_lottery.transcribe import Recogniser, Recording, Transcript
 
 _TENTH = SAMPLE_RATE // 10
 
@@ -58,15 +58,19 @@ def main() -> None:
     parser.add_argument("--gap", type=float, default=0.0, help="seconds between utterances (default: 0)")
     parser.add_argument("--normalizer", default="basic", help="of the words that are compared (default: basic)")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--longest", type=float, default=Windowing.longest, help="seconds of a window at most")
-    parser.add_argument("--sentence", type=float, default=Windowing.sentence, help="seconds of silence that always cut")
-    parser.add_argument("--shortest", type=float, default=Windowing.shortest, help="behind which shorter ones may")
-    parser.add_argument("--overlap", type=float, default=Windowing.overlap, help="seconds shared without a pause")
+    windows = parser.add_argument_group("windows", "(default: those that the model is given by `transcribe`)")
+    windows.add_argument("--longest", type=float, help="seconds of a window at most")
+    windows.add_argument("--sentence", type=float, help="seconds of silence that always cut")
+    windows.add_argument("--shortest", type=float, help="behind which shorter ones may")
+    windows.add_argument("--overlap", type=float, help="seconds shared without a pause")
     options = parser.parse_args()
 
     manifest = load_manifest([CorpusConfig(options.corpus, options.split, options.path)], Path())
     recogniser = Recogniser.load(options.model, threads=options.threads)
-    windowing = Windowing(options.longest, options.sentence, options.shortest, overlap=options.overlap)
+    given = {name: getattr(options, name) for name in ("sentence", "shortest", "overlap")}
+    windowing = replace(
+        recogniser.windowing(options.longest), **{name: value for name, value in given.items() if value is not None}
+    )
     normalize = get_normalizer(options.normalizer)
 
     def audio(row: int) -> np.ndarray:
