@@ -34,6 +34,8 @@ class ScoreInputs:
         grams: parameter → Σ x xᵀ over its inputs x on a calibration set, [in, in], of grouped convolutions
             [groups, in, in], inputs in the order of ``activations``.
         seed: of the random score.
+        wanted: parameter → how many of its weights will be kept, where that is known before they are scored and they
+            are ranked among themselves; `prune` says so. The others need no ranks among those that go.
     """
 
     activations: Mapping[str, Tensor] | None = None
@@ -41,6 +43,7 @@ class ScoreInputs:
     movement: Mapping[str, Tensor] | None = None
     grams: Mapping[str, Tensor] | None = None
     seed: int = 0
+    wanted: Mapping[str, int] | None = None
 
 
 Score = Callable[[Mapping[str, Tensor], Mask | None, ScoreInputs], dict[str, Tensor]]
@@ -143,7 +146,8 @@ def obs(
     Optimal Brain Surgeon (Hassibi & Stork 1992) in stages, layer by layer and with one H = Σ x xᵀ for all rows of a
     group, as in SparseGPT (Frantar & Alistarh 2023, arXiv:2301.00774): the weights with the least w² · H_jj go, a share
     of those that are left; the others of their rows are moved to make up for them; then they are ranked anew. A score
-    is w² · H_jj when the weight goes, on top of the highest of the stage before. Weights of inputs that are always zero
+    is w² · H_jj when the weight goes, on top of the highest of the stage before. No stage goes below a tenth of the
+    weights, nor below those that are ``wanted``. Weights of inputs that are always zero
     score 0, and so do those that ``among`` has pruned. `audio_lottery.pruning.reconstruct` moves what is kept at last.
 
     Raises:
@@ -158,14 +162,15 @@ def obs(
             continue
         grams = damped(name, found[name], matrix.shape)
         kept = torch.ones_like(matrix, dtype=torch.bool) if among is None else as_matrix(among[name])
-        scores[name] = _eliminated(grams, grams.split(matrix), grams.split(kept)).reshape(weight.shape)
+        wanted = (score_inputs.wanted or {}).get(name, 0) if score_inputs else 0
+        least = max(wanted, _LEAST * int(kept.sum()))
+        scores[name] = _eliminated(grams, grams.split(matrix), grams.split(kept), least).reshape(weight.shape)
     return scores
 
 
-def _eliminated(grams: Grams, dense: Tensor, kept: Tensor) -> Tensor:
-    """See `obs`; all [groups, rows, in]."""
+def _eliminated(grams: Grams, dense: Tensor, kept: Tensor, least: float) -> Tensor:
+    """See `obs`; all [groups, rows, in]. No stage leaves fewer than ``least`` weights."""
     scores, made, below = torch.zeros_like(dense), dense, 0.0
-    least = _LEAST * int(kept.sum())
     while True:
         losses = made.square() * grams.powers
         left = losses[kept]

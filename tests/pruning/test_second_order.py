@@ -1,6 +1,7 @@
 """Second-order pruning: inputs that are summed right, a solver equal to its literal form, outputs that stay closer."""
 
 import copy
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -137,6 +138,26 @@ def test_scores_start_from_the_mask_so_far():
     scores = pruning.SCORES["obs"].function({"weight": layer.weight.detach()}, among, found)["weight"]
     assert bool((scores[among["weight"]] > 0).all())
     assert not scores[~among["weight"]].any()
+
+
+@pytest.mark.parametrize("density", [0.9, 0.5, 0.23, 0.05])
+@pytest.mark.parametrize("allocation", ["uniform", "erk"])
+def test_stages_that_no_mask_can_tell_are_left_out(allocation, density):
+    torch.manual_seed(13)
+    model = nn.Sequential(nn.Linear(40, 30), nn.Linear(30, 50))
+    found = collected(model, [inputs((300, 40))])
+    seen = []
+
+    def whole(weights, among, score_inputs):
+        seen.append(score_inputs.wanted)
+        return pruning.SCORES["obs"].function(weights, among, dataclasses.replace(score_inputs, wanted=None))
+
+    masks = [
+        pruning.prune(model, density, score=score, allocation=allocation, score_inputs=found)
+        for score in ("obs", whole)
+    ]
+    assert masks[0].sha256() == masks[1].sha256()
+    assert seen == [{name: kept for name, (kept, _) in masks[0].per_tensor().items()}]
 
 
 @pytest.mark.parametrize("other", ["magnitude", "wanda"])
