@@ -67,10 +67,9 @@ def main() -> None:
 
     manifest = load_manifest([CorpusConfig(options.corpus, options.split, options.path)], Path())
     recogniser = Recogniser.load(options.model, threads=options.threads)
-    given = {name: getattr(options, name) for name in ("sentence", "shortest", "overlap")}
-    windowing = replace(
-        recogniser.windowing(options.longest), **{name: value for name, value in given.items() if value is not None}
-    )
+    names = ("sentence", "shortest", "overlap")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    windowing = replace(recogniser.windowing(options.longest), **given)
     normalize = get_normalizer(options.normalizer)
 
     def audio(row: int) -> np.ndarray:

@@ -174,7 +174,12 @@ class InputGrams(InputSums):
     def add(self, name: str, sums: Tensor) -> None:
         """Add to what came last, and that to the total when it is `_RECENT` sums."""
         recent, count = self._recent.pop(name, (None, 0))
-        recent = sums if recent is None else recent.add_(sums) if recent.dtype == sums.dtype else recent + sums
+        if recent is None:
+            recent = sums
+        elif recent.dtype == sums.dtype:
+            recent += sums
+        else:  # one of them is of so many rows that it is float64 already
+            recent = recent + sums
         if count + 1 < _RECENT:
             self._recent[name] = recent, count + 1
         else:

@@ -188,14 +188,14 @@ def _prune_groups(job: _Job, pattern: GroupPattern, density: float, allocation: 
         sizes = dict.fromkeys(free, 1)
     layers = [_layer(job, name, sizes[name], unit or 1, None if groups is None else groups[name]) for name in free]
     total = _total(job, density, layers, unit or 1)
-    counts: dict[str, int] = {}
+    counts = None
     if allocation != "global":
         shapes = {name: tuple(weight.shape) for name, weight in job.weights.items() if weight.numel()}
         counts = allocate(allocation, layers, total, shapes)
         if pattern.single:
             job = replace(job, score_inputs=replace(job.score_inputs, wanted=counts))
     ranking = _Ranking(*_group_scores(job, pattern, free), groups, sizes)
-    if allocation == "global":
+    if counts is None:
         chosen = _global(ranking, layers, total)
     else:
         by_row = job.score.within_rows and allocation == "uniform" and pattern.single

@@ -147,13 +147,14 @@ def obs(
     group, as in SparseGPT (Frantar & Alistarh 2023, arXiv:2301.00774): the weights with the least w² · H_jj go, a share
     of those that are left; the others of their rows are moved to make up for them; then they are ranked anew. A score
     is w² · H_jj when the weight goes, on top of the highest of the stage before. No stage goes below a tenth of the
-    weights, nor below those that are ``wanted``. Weights of inputs that are always zero
-    score 0, and so do those that ``among`` has pruned. `audio_lottery.pruning.reconstruct` moves what is kept at last.
+    weights, nor below those that are ``wanted``. Weights of inputs that are always zero score 0, and so do those that
+    ``among`` has pruned. `audio_lottery.pruning.reconstruct` moves what is kept at last.
 
     Raises:
         MaskError: ``score_inputs.grams`` is absent or does not fit, or a number is NaN or infinite.
     """
     found = _score_inputs("obs", "grams", "the products of pairs of every layer's inputs", weights, score_inputs)
+    wanted = (score_inputs and score_inputs.wanted) or {}
     scores = {}
     for name, weight in weights.items():
         matrix = as_matrix(_weight(name, weight))
@@ -162,8 +163,7 @@ def obs(
             continue
         grams = damped(name, found[name], matrix.shape)
         kept = torch.ones_like(matrix, dtype=torch.bool) if among is None else as_matrix(among[name])
-        wanted = (score_inputs.wanted or {}).get(name, 0) if score_inputs else 0
-        least = max(wanted, _LEAST * int(kept.sum()))
+        least = max(wanted.get(name, 0), _LEAST * int(kept.sum()))
         scores[name] = _eliminated(grams, grams.split(matrix), grams.split(kept), least).reshape(weight.shape)
     return scores
 
