@@ -111,12 +111,21 @@ def _pruning_problems(config: RunConfig) -> list[str]:
 
 def _augment_problems(section: str, augment: AugmentConfig) -> list[str]:
     low, high = augment.snr_db
+    amplitude = augment.noise_amplitude
     checks = [
         (0 <= augment.noise_prob <= 1, f"{section}.noise_prob is {augment.noise_prob}; it must be in [0, 1]"),
         (0 <= augment.rir_prob <= 1, f"{section}.rir_prob is {augment.rir_prob}; it must be in [0, 1]"),
         (bool(augment.noise) or augment.noise_prob == 0, f"{section}.noise_prob is set but {section}.noise is empty"),
         (augment.rirs is not None or augment.rir_prob == 0, f"{section}.rir_prob is set but {section}.rirs is not"),
         (low <= high, f"{section}.snr_db is {low:g} to {high:g}; the lower ratio comes first"),
+        (
+            not amplitude or (len(amplitude) == 2 and 0 <= amplitude[0] <= amplitude[1]),
+            f"{section}.noise_amplitude is {list(amplitude)}; it must be two factors of 0 or more, the lower one first",
+        ),
+        (
+            not amplitude or not set(augment.noise) & {"white", "pink", "babble"},
+            f"{section}.noise_amplitude takes folders of recordings; white, pink and babble have no level of their own",
+        ),
         (bool(augment.speeds), f"{section}.speeds is empty; [1.0] changes nothing"),
         (all(0.5 <= s <= 2 for s in augment.speeds), f"{section}.speeds: every factor must be in [0.5, 2]"),
     ]

@@ -77,6 +77,9 @@ class AugmentConfig:
             test is divided by them, any other by file name (80 % train).
         noise_prob: share of utterances that noise is added to.
         snr_db: lowest and highest signal-to-noise ratio in dB, over active speech; drawn uniformly.
+        noise_amplitude: instead of snr_db, lowest and highest factor of the noise as it is recorded, whatever the level
+            of the speech; drawn uniformly. Ding et al. 2022, "Audio Lottery", add noise in training so, at 0 to 0.5.
+            Two numbers, or none for snr_db; folders alone, since white, pink and babble have no level of their own.
         rirs: folder of room impulse responses, or generated.
         rir_prob: share of utterances that are reverberated, before noise is added.
         speeds: factors of tempo and pitch, one is drawn per utterance; 1 alone changes nothing.
@@ -86,6 +89,7 @@ class AugmentConfig:
     noise_part: Literal["train", "all"] = "train"
     noise_prob: float = 0.0
     snr_db: tuple[float, float] = (5.0, 20.0)
+    noise_amplitude: tuple[float, ...] = ()
     rirs: str | None = None
     rir_prob: float = 0.0
     speeds: tuple[float, ...] = (1.0,)

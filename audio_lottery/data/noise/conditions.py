@@ -11,7 +11,7 @@ from datasets import Dataset
 from audio_lottery.config import AugmentConfig, SuiteConfig
 from audio_lottery.data.batching import AudioTransform
 from audio_lottery.data.levels import centred, is_silent
-from audio_lottery.data.noise.mixing import mix_at_snr, within_full_scale
+from audio_lottery.data.noise.mixing import mix_at_amplitude, mix_at_snr, within_full_scale
 from audio_lottery.data.noise.rir import RirSource, get_rir_source, reverberate
 from audio_lottery.data.noise.sources import NoiseSource, get_noise_source
 from audio_lottery.data.noise.speed import change_speed
@@ -37,6 +37,7 @@ class Condition:
         noises: sources, one is drawn; none for no noise.
         noise_prob: share of utterances that noise is added to.
         snr_db: lowest and highest SNR, drawn uniformly; active speech level (after reverberation) minus noise level.
+        amplitude: instead of snr_db, lowest and highest factor of the noise as it is recorded, drawn uniformly.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Condition:
     noises: tuple[NoiseSource, ...] = ()
     noise_prob: float = 1.0
     snr_db: tuple[float, float] = (0.0, 0.0)
+    amplitude: tuple[float, float] | None = None
 
     def __call__(self, samples: np.ndarray, row: Mapping[str, Any], epoch: int) -> np.ndarray:
         """The utterance under this condition.
@@ -75,8 +77,9 @@ class Condition:
             rng = self._rng("noise", row, epoch)
             if rng.random() < self.noise_prob:
                 source = self.noises[rng.integers(len(self.noises))]
-                snr_db = rng.uniform(*self.snr_db)
-                speech = mix_at_snr(speech, source.sample(len(speech), rng, row.get("speaker")), snr_db)
+                level = rng.uniform(*(self.snr_db if self.amplitude is None else self.amplitude))
+                mix = mix_at_snr if self.amplitude is None else mix_at_amplitude
+                speech = mix(speech, source.sample(len(speech), rng, row.get("speaker")), level)
         return samples if speech is samples else within_full_scale(speech)
 
     @property
@@ -120,6 +123,7 @@ def make_augmenter(config: AugmentConfig, root: Path, seed: int, manifest: Datas
         noises=tuple(get_noise_source(noise, root, part, manifest) for noise in config.noise) if with_noise else (),
         noise_prob=config.noise_prob,
         snr_db=(config.snr_db[0], config.snr_db[1]),
+        amplitude=(config.noise_amplitude[0], config.noise_amplitude[1]) if config.noise_amplitude else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Speech and noise at a stated signal-to-noise ratio.
+"""Speech and noise at a stated signal-to-noise ratio, or at the amplitude at which the noise was recorded.
 
 SNR is 10·log10(P_speech / P_noise). P_speech is the active power of ITU-T P.56, so pauses do not count as quiet speech;
 P_noise is the mean power over the whole length of the mixture, since noise does not pause. Both are powers of signals
@@ -32,11 +32,7 @@ def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarr
         AudioError: the noise is silent or constant, or one of the two holds NaN or infinite samples.
         ValueError: speech and noise differ in shape.
     """
-    if speech.shape != noise.shape:
-        raise ValueError(f"speech {speech.shape} and noise {noise.shape} must have the same shape")
-    for name, signal in (("speech", speech), ("noise", noise)):
-        if not np.isfinite(mean_power(signal)):
-            raise AudioError(f"cannot mix at {snr_db:g} dB: the {name} holds NaN or infinite samples")
+    _check(speech, noise, f"at {snr_db:g} dB")
     if is_silent(centred(speech)):
         return speech.astype(np.float32)
     if is_silent(centred(noise)):
@@ -53,10 +49,42 @@ def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarr
     return within_full_scale(mixture)
 
 
+def mix_at_amplitude(speech: np.ndarray, noise: np.ndarray, factor: float) -> np.ndarray:
+    """Speech with ``factor`` times the noise added: its ratio to the speech is what the two recordings make it.
+
+    What Ding et al. 2022, "Audio Lottery: Speech Recognition Made Ultra-Lightweight, Noise-Robust, and Transferable"
+    (ICLR), do in training, in float and without a limit at full scale; `within_full_scale` is for the caller.
+
+    Args:
+        speech: ``[samples]``, floating point, full scale ±1.
+        noise: ``[samples]``, the same length and scale; its offset is taken out, a silent one adds nothing.
+        factor: of the noise's samples.
+
+    Returns:
+        float32 array ``[samples]``, always a new one.
+
+    Raises:
+        AudioError: one of the two holds NaN or infinite samples.
+        ValueError: speech and noise differ in shape.
+    """
+    _check(speech, noise, f"at an amplitude of {factor:g}")
+    mixture = without_offset(noise) * np.float32(factor)
+    mixture += speech
+    return mixture.astype(np.float32, copy=False)
+
+
 def within_full_scale(signal: np.ndarray) -> np.ndarray:
     """The signal itself where it stays within ±1, else a copy that is scaled down to a peak of 1."""
     peak = _peak(signal)
     return signal / np.float32(peak) if peak > 1.0 else signal
+
+
+def _check(speech: np.ndarray, noise: np.ndarray, how: str) -> None:
+    if speech.shape != noise.shape:
+        raise ValueError(f"speech {speech.shape} and noise {noise.shape} must have the same shape")
+    for name, signal in (("speech", speech), ("noise", noise)):
+        if not np.isfinite(mean_power(signal)):
+            raise AudioError(f"cannot mix {how}: the {name} holds NaN or infinite samples")
 
 
 def _add(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:

@@ -1,13 +1,15 @@
 """Conditions: one code for training and test, every draw a function of seed, name, utterance and epoch."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from datasets import Dataset
 
-from audio_lottery.config import AugmentConfig, SuiteConfig
+from audio_lottery.config import AugmentConfig, RunConfig, SuiteConfig, TrainingConfig
+from audio_lottery.config.check import validate
 from audio_lottery.data.batching import SpeechDataset
 from audio_lottery.data.noise import centred, make_augmenter, make_condition, white_noise
 from audio_lottery.errors import ConfigError, CorpusError
@@ -147,6 +149,39 @@ def test_augmentation_keeps_its_shares_and_range(root: Path) -> None:
     assert min(ratios) == pytest.approx(5, abs=0.5)
     assert max(ratios) == pytest.approx(15, abs=0.5)
     assert np.mean(ratios) == pytest.approx(10, abs=1.0)
+
+
+def test_noise_by_its_amplitude_does_not_heed_the_level_of_speech(root: Path) -> None:
+    config = AugmentConfig(("noise",), noise_prob=1.0, noise_amplitude=(0.2, 0.5))
+    augment = make_augmenter(config, root, 0, NONE)
+    ordinary = make_augmenter(AugmentConfig(("noise",), noise_prob=1.0), root, 0, NONE)
+    quiet, levels = SPEECH / 8, []
+    for epoch in range(60):
+        noise = augment(SPEECH, ROW, epoch) - SPEECH
+        np.testing.assert_allclose(augment(quiet, ROW, epoch) - quiet, noise, atol=1e-6)
+        by_ratio = ordinary(SPEECH, ROW, epoch) - SPEECH  # the same piece of the same recording
+        assert np.corrcoef(noise, by_ratio)[0, 1] == pytest.approx(1, abs=1e-4)
+        levels.append(noise.std() / 0.1)  # of the recordings
+    assert min(levels) == pytest.approx(0.2, abs=0.03)
+    assert max(levels) == pytest.approx(0.5, abs=0.03)
+    loud = SPEECH / np.abs(SPEECH).max()
+    assert np.abs(augment(loud, ROW, 0)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        (AugmentConfig(("noise",), noise_amplitude=(0.5, 0.1)), "two factors of 0 or more, the lower one first"),
+        (AugmentConfig(("noise",), noise_amplitude=(0.5,)), "two factors"),
+        (AugmentConfig(("noise",), noise_amplitude=(-0.5, 0.1)), "two factors"),
+        (AugmentConfig(("noise", "pink"), noise_amplitude=(0.0, 0.5)), "white, pink and babble have no level"),
+    ],
+)
+def test_wrong_amplitudes(augment: AugmentConfig, message: str) -> None:
+    training = TrainingConfig(max_steps=1, augment=replace(augment, noise_prob=1.0))
+    with pytest.raises(ConfigError, match=message):
+        validate(RunConfig(training=training))
+    validate(RunConfig(training=replace(training, augment=replace(training.augment, noise_amplitude=()))))
 
 
 def test_every_speed_is_drawn(root: Path) -> None:
