@@ -98,7 +98,7 @@ class Parp:
 
     @staticmethod
     def _prune(model: nn.Module, density: float, among: Mask | None) -> Mask:
-        return pruning.prune(model, density, among=among, exclude=EXCLUDE)
+        return pruning.prune(model, density, among=among or pruning.find_scope(model, exclude=EXCLUDE))
 
 
 def contenders(density: float, tiny: bool) -> tuple[dict[str, Contender], Mask]:

@@ -41,7 +41,7 @@ METHODS = {
     "ERK": {"allocation": "erk"},
     "random": {"score": "random"},
     "Wanda": {"score": "wanda", "allocation": "uniform"},
-    "2:4": {"pattern": "nm:2:4", "density": 0.5, "exclude": [UNDIVIDED]},
+    "2:4": {"pattern": "nm:2:4", "density": 0.5, "exclude": UNDIVIDED},
     "blocks 16x1": {"pattern": "block:16x1"},
     "blocks 1x4": {"pattern": "block:1x4"},
     "rows": {"pattern": "rows"},
@@ -58,10 +58,12 @@ def task(method: str, model: nn.Module) -> Callable[[], object]:
     settings = {"density": DENSITY, **METHODS[method]}
     if method.endswith("next round"):
         settings["among"] = pruning.prune(model, DENSITY / 0.8)
+    if "exclude" in settings:
+        settings["among"] = find_scope(model, exclude=[settings.pop("exclude")])
     if settings.get("score") == "wanda":
         parameters = dict(model.named_parameters())
         norms = {name: torch.rand(parameters[name][0].numel()) for name in find_scope(model).names}
-        settings["evidence"] = ScoreInputs(activations=norms)
+        settings["score_inputs"] = ScoreInputs(activations=norms)
     return lambda: pruning.prune(model, **settings)
 
 

@@ -38,7 +38,7 @@ def main() -> None:
     torch.manual_seed(0)
     load, busy = load_before()
     model = Wav2Vec2ForCTC(Wav2Vec2Config()).eval()
-    names = find_scope(model, exclude=HEAD).names
+    scope = find_scope(model, exclude=HEAD)
     batches = [torch.randn(1, round(16_000 * options.seconds)) for _ in range(options.utterances)]
     before, rows = peak(), []
 
@@ -51,10 +51,12 @@ def main() -> None:
 
     collected = timed(
         "calibration",
-        lambda: pruning.collect(model, names, batches, loss=logits, activations=False, saliency=False, grams=True),
+        lambda: pruning.collect(
+            model, scope.names, batches, loss=logits, activations=False, saliency=False, grams=True
+        ),
     )
     seen = ScoreInputs(grams=collected.grams)
-    choose: dict[str, Any] = {"score": "obs", "allocation": "uniform", "exclude": HEAD, "score_inputs": seen}
+    choose: dict[str, Any] = {"score": "obs", "allocation": "uniform", "among": scope, "score_inputs": seen}
     mask = timed("mask", lambda: pruning.prune(model, options.density, **choose))
     report = timed("reconstruction", lambda: pruning.reconstruct(model, mask, seen))
     print(format_columns(["", "seconds", "extra, GB, so far"], rows, left=1))

@@ -98,18 +98,17 @@ def measure(config: RunConfig, out: Path, density: float, score: str) -> None:
     backbone = load_trained(config.model)
     root = Path(config.data.root).expanduser()
     exclude = list(backbone.heads) if config.pruning.exclude is None else config.pruning.exclude
-    scope = find_scope(backbone.module, config.pruning.include, exclude).names
+    scope = find_scope(backbone.module, config.pruning.include, exclude)
     data = filter_training(load_manifest(config.data.train, root), backbone, config.data, config.training.augment)
     needs = ["activations", "grams"]
-    found = calibrate(backbone, data, scope, needs, config.pruning.calibration, config.training.max_batch_seconds)
+    found = calibrate(backbone, data, scope.names, needs, config.pruning.calibration, config.training.max_batch_seconds)
     mask = pruning.prune(
         backbone.module,
         density,
         score=score,
         pattern=config.pruning.pattern,
         allocation=config.pruning.allocation,
-        include=config.pruning.include,
-        exclude=exclude,
+        among=scope,
         score_inputs=found,
     )
     rebuilt = copy.deepcopy(backbone)

@@ -31,25 +31,30 @@ class Rule:
         match: regular expression, searched in the parameter's name.
         dense: keep the layer whole (all that the mask so far keeps of it); its weights count in the total.
         floor: keep at least this density of the layer.
+        least: keep at least as many of its weights (or groups, for patterns). Layers keep 1 where no rule says
+            otherwise; 0 lets the layer go.
 
     Raises:
-        MaskError: the expression does not parse, or the rule has none or both of ``dense`` and ``floor``, or the floor
-            is outside (0, 1].
+        MaskError: the expression does not parse; the rule has none or more than one of ``dense``, ``floor`` and
+            ``least``; the floor is outside (0, 1], or ``least`` is negative.
     """
 
     match: str
     dense: bool = False
     floor: float | None = None
+    least: int | None = None
 
     def __post_init__(self) -> None:
         try:
             re.compile(self.match)
         except re.error as error:
             raise MaskError(f"rule '{self.match}' is not a regular expression: {error.msg}") from error
-        if self.dense == (self.floor is not None):
-            raise MaskError(f"rule '{self.match}' needs exactly one of dense and floor")
+        if self.dense + (self.floor is not None) + (self.least is not None) != 1:
+            raise MaskError(f"rule '{self.match}' needs exactly one of dense, floor and least")
         if self.floor is not None and not 0 < self.floor <= 1:
             raise MaskError(f"rule '{self.match}' has floor {self.floor}, which is outside (0, 1]")
+        if self.least is not None and self.least < 0:
+            raise MaskError(f"rule '{self.match}' keeps at least {self.least} weights; it must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -71,24 +76,43 @@ class Layer:
     least: int
 
 
-def match_rules(rules: Sequence[Rule], names: Sequence[str]) -> tuple[set[str], dict[str, float]]:
-    """The names that rules keep dense, and name → floor; dense wins over floors, and the highest floor wins.
+@dataclass(frozen=True)
+class Owed:
+    """What the rules say of a model's layers.
+
+    Attributes:
+        dense: names of the layers that are kept whole; that wins over the other two.
+        floors: name → density; of several the highest.
+        least: name → number of weights or groups; of several the highest.
+    """
+
+    dense: set[str]
+    floors: dict[str, float]
+    least: dict[str, int]
+
+
+def match_rules(rules: Sequence[Rule], names: Sequence[str]) -> Owed:
+    """What the layers of these names are owed.
 
     Raises:
         MaskError: a rule matches no name; the nearest are suggested.
     """
-    dense: set[str] = set()
-    floors: dict[str, float] = {}
+    owed = Owed(set(), {}, {})
     for rule in rules:
         hits = [name for name in names if re.search(rule.match, name)]
         if not hits:
             near = difflib.get_close_matches(rule.match, names, n=3, cutoff=0.3) or list(names[:3])
             raise MaskError(f"rule '{rule.match}' matches no prunable weight; nearest names: {', '.join(near)}")
-        if rule.floor is None:
-            dense.update(hits)
+        if rule.floor is not None:
+            owed.floors.update({name: max(rule.floor, owed.floors.get(name, 0.0)) for name in hits})
+        elif rule.least is not None:
+            owed.least.update({name: max(rule.least, owed.least.get(name, 0)) for name in hits})
         else:
-            floors.update({name: max(rule.floor, floors.get(name, 0.0)) for name in hits})
-    return dense, {name: floor for name, floor in floors.items() if name not in dense}
+            owed.dense.update(hits)
+    for name in owed.dense:
+        owed.floors.pop(name, None)
+        owed.least.pop(name, None)
+    return owed
 
 
 def check_allocation(allocation: str) -> None:

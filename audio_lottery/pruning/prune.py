@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from audio_lottery.errors import MaskError
-from audio_lottery.pruning.allocation import Layer, Rule, allocate, check_allocation, match_rules, share
+from audio_lottery.pruning.allocation import Layer, Owed, Rule, allocate, check_allocation, match_rules, share
 from audio_lottery.pruning.distributed import full_parameters
 from audio_lottery.pruning.mask import Mask
 from audio_lottery.pruning.pattern import FixedPattern, GroupPattern, Pattern, as_matrix
 from audio_lottery.pruning.patterns import parse_pattern
-from audio_lottery.pruning.scope import find_scope
+from audio_lottery.pruning.scope import Scope, find_scope
 from audio_lottery.pruning.scores import SCORES, Score, ScoreInputs, ScoreKind
 from audio_lottery.pruning.selection import (
     Size,
@@ -25,8 +25,6 @@ from audio_lottery.pruning.selection import (
     keep_largest,
 )
 
-_EVERYTHING = (".*",)
-
 
 @torch.no_grad()
 def prune(
@@ -36,13 +34,9 @@ def prune(
     score: str | Score | ScoreKind = "magnitude",
     pattern: str | Pattern = "unstructured",
     allocation: str = "global",
-    among: Mask | None = None,
-    include: Sequence[str] = _EVERYTHING,
-    exclude: Sequence[str] = (),
+    among: Mask | Scope | None = None,
     rules: Sequence[Rule] = (),
     score_inputs: ScoreInputs | None = None,
-    seed: int = 0,
-    min_per_tensor: int = 1,
 ) -> Mask:
     """The mask that keeps a share of the prunable weights of any torch model. The model is not changed.
 
@@ -51,9 +45,9 @@ def prune(
     edge), the best groups are kept until their number of weights is nearest to what was asked, in the whole model
     (``global``) or in each layer (other allocations). N:M patterns keep exactly N of every M.
 
-    No layer loses all its weights: where the global ranking would leave a layer with fewer than ``min_per_tensor``
-    weights (or groups), its best ones are kept and the last of the ranking give way. Layers that ``among`` has emptied
-    stay empty.
+    No layer loses all its weights, unless a rule lets it: where the global ranking would leave a layer with fewer than
+    it is owed, its best ones are kept and the last of the ranking give way. Layers that ``among`` has emptied stay
+    empty.
 
     Weights are ranked in float32, complex ones by their magnitude: a score of one's own sees |w| of them.
 
@@ -64,14 +58,11 @@ def prune(
         score: how important a weight is: magnitude, lamp, random, taylor, wanda, movement, or a function like them.
         pattern: what is pruned as a whole; see `PATTERNS`: unstructured, block:1x4, nm:2:4, rows, columns, channels.
         allocation: where: global, uniform, uniform_plus, erk. LAMP is score lamp with allocation global.
-        among: the mask so far. It gives the scope, and only weights it keeps may be kept, so masks only shrink.
-        include: regular expressions for the scope; see `find_scope`. Together with ``among`` they may not leave out
-            what it decides over.
-        exclude: regular expressions that take parameters out of the scope; as ``include``.
-        rules: layers to keep dense, or above a density; see `Rule`.
-        score_inputs: what taylor, wanda and movement look at; see `ScoreInputs`.
-        seed: of the random score (also ``score_inputs.seed``).
-        min_per_tensor: weights (or groups, for patterns) that every layer keeps; 0 lets layers go.
+        among: what may be pruned: the scope that `find_scope` gives for expressions of one's own; or the mask so far,
+            which gives the scope and of which only weights that it keeps may be kept, so masks only shrink. None:
+            all that `find_scope` finds.
+        rules: layers to keep dense, or above a density or number; see `Rule`.
+        score_inputs: what taylor, wanda, movement and obs look at, and the seed of random; see `ScoreInputs`.
 
     Raises:
         MaskError: an unknown name; a density that is out of range, below what layers and rules need or above what
@@ -82,10 +73,10 @@ def prune(
     check_allocation(allocation)
     kind = _score(score)
     shape = parse_pattern(pattern) if isinstance(pattern, str) else pattern
-    parameters = _parameters(model, among, include, exclude)
-    seen = _with_seed(score_inputs or ScoreInputs(), seed)
-    dense, floors = match_rules(rules, list(parameters))
-    job = _Job(parameters, among, kind, seen, dense, floors, min_per_tensor)
+    parameters = _parameters(model, among)
+    owed = match_rules(rules, list(parameters))
+    so_far = among if isinstance(among, Mask) else None
+    job = _Job(parameters, so_far, kind, score_inputs or ScoreInputs(), owed)
     if isinstance(shape, FixedPattern):
         return _prune_fixed(job, shape, density, allocation)
     return _prune_groups(job, shape, density, allocation)
@@ -99,9 +90,7 @@ class _Job:
     among: Mask | None
     score: ScoreKind
     score_inputs: ScoreInputs
-    dense: set[str]
-    floors: dict[str, float]
-    min_per_tensor: int
+    owed: Owed
 
     @property
     def free(self) -> list[str]:
@@ -109,7 +98,7 @@ class _Job:
         gone = (
             set() if self.among is None else {name for name, (kept, _) in self.among.per_tensor().items() if not kept}
         )
-        return [name for name in self.weights if name not in self.dense and name not in gone]
+        return [name for name in self.weights if name not in self.owed.dense and name not in gone]
 
     def scores(self, names: Sequence[str]) -> Mapping[str, Tensor]:
         """Scores of the named layers, checked."""
@@ -162,7 +151,7 @@ def _prune_fixed(job: _Job, pattern: FixedPattern, density: float, allocation: s
             f"pattern '{pattern.spec}' fixes every layer's density at {pattern.density:g}, so allocation "
             f"'{allocation}' has nothing to decide; use global or uniform"
         )
-    for name, floor in job.floors.items():
+    for name, floor in job.owed.floors.items():
         if floor > pattern.density + 1e-9:
             raise MaskError(
                 f"the rule for '{name}' asks for a density of {floor:g} and pattern '{pattern.spec}' keeps "
@@ -286,12 +275,13 @@ def _layer(job: _Job, name: str, size: Size, unit: int, groups: Tensor | None) -
     else:
         present = size if mask is None else size[mask]
         available, smallest = int(present.sum()), int(present.min())
-    least = min(job.min_per_tensor * smallest, available)
-    if name in job.floors:
-        floor = -(-exact_count(job.floors[name], job.weights[name].numel()) // unit)
+    least = min(job.owed.least.get(name, 1) * smallest, available)
+    floor_density = job.owed.floors.get(name)
+    if floor_density is not None:
+        floor = -(-exact_count(floor_density, job.weights[name].numel()) // unit)
         if floor > available:
             raise MaskError(
-                f"the rule for '{name}' asks for a density of {job.floors[name]:g}, {floor * unit} weights, and the "
+                f"the rule for '{name}' asks for a density of {floor_density:g}, {floor * unit} weights, and the "
                 f"mask so far keeps {available * unit} of them; lower the floor"
             )
         least = max(least, floor)
@@ -304,7 +294,7 @@ def _total(job: _Job, density: float, layers: Sequence[Layer], unit: int) -> int
     exact_count(density, prunable)  # refuses a density that keeps nothing
     dense = sum(
         job.weights[name].numel() if job.among is None else int(torch.count_nonzero(job.among[name]))
-        for name in job.dense
+        for name in job.owed.dense
     )
     if prunable % unit == 0 and dense % unit == 0:
         total = math.floor(density * (prunable // unit) + 0.5) - dense // unit
@@ -341,27 +331,12 @@ def _score(score: str | Score | ScoreKind) -> ScoreKind:
     return SCORES[score]
 
 
-def _with_seed(score_inputs: ScoreInputs, seed: int) -> ScoreInputs:
-    if seed and score_inputs.seed and seed != score_inputs.seed:
-        raise MaskError(f"seed {seed} and score_inputs.seed {score_inputs.seed} differ; give one of them")
-    return replace(score_inputs, seed=seed or score_inputs.seed)
-
-
-def _parameters(
-    model: nn.Module, among: Mask | None, include: Sequence[str], exclude: Sequence[str]
-) -> dict[str, Tensor]:
-    if among is None:
-        names = find_scope(model, include, exclude).names
-    else:
+def _parameters(model: nn.Module, among: Mask | Scope | None) -> dict[str, Tensor]:
+    if isinstance(among, Mask):
         among.check_fits(model)
         names = list(among)
-        if tuple(include) != _EVERYTHING or exclude:
-            outside = sorted(set(names) - set(find_scope(model, include, exclude).names))
-            if outside:
-                raise MaskError(
-                    f"the mask so far decides over weights that include and exclude leave out: {', '.join(outside)}; "
-                    "leave include and exclude out (the mask gives the scope), or start from a mask of their scope"
-                )
+    else:
+        names = (among or find_scope(model)).names
     return {name: _readable(name, weight) for name, weight in full_parameters(model, names)}
 
 

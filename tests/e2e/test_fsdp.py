@@ -32,14 +32,14 @@ STEPS = 6
 PRUNINGS: dict[str, dict[str, object]] = {
     "magnitude": {},
     "lamp": {"score": "lamp"},
-    "random": {"score": "random", "seed": 3},
+    "random": {"score": "random"},
     "wanda": {"score": "wanda", "allocation": "uniform"},
     "taylor": {"score": "taylor", "allocation": "erk"},
     "movement": {"score": "movement"},
     "uniform_plus": {"allocation": "uniform_plus"},
     "blocks": {"pattern": "block:1x3"},
     "rows": {"pattern": "rows", "rules": [Rule("^6", dense=True)]},
-    "part of the scope": {"include": [r"^[035]\."], "exclude": ["^5"]},
+    "part of the scope": {"among": ([r"^[035]\."], ["^5"])},
 }
 
 
@@ -102,6 +102,7 @@ def score_inputs() -> ScoreInputs:
     generator = torch.Generator().manual_seed(5)
     weights = {name: dict(build().named_parameters())[name] for name in make_mask(1)}
     return ScoreInputs(
+        seed=3,
         activations={name: torch.rand(weight[0].numel(), generator=generator) for name, weight in weights.items()},
         saliency={name: torch.rand(weight.shape, generator=generator) for name, weight in weights.items()},
         movement={name: torch.randn(weight.shape, generator=generator) for name, weight in weights.items()},
@@ -121,9 +122,10 @@ def check_prune(rank: int) -> dict[str, object]:
         model(data(0, 0))  # leaves gathered copies in the root module
     same, nested = {}, {}
     for name, options in PRUNINGS.items():
-        found = prune(model, 0.5, score_inputs=score_inputs(), **options)
-        same[name] = found == prune(whole, 0.5, score_inputs=score_inputs(), **options)
-        options = {key: value for key, value in options.items() if key not in ("include", "exclude")}
+        options = dict(options)
+        scope = options.pop("among", ([".*"], []))
+        found = prune(model, 0.5, among=find_scope(model, *scope), score_inputs=score_inputs(), **options)
+        same[name] = found == prune(whole, 0.5, among=find_scope(whole, *scope), score_inputs=score_inputs(), **options)
         sparser = prune(model, 0.3, among=found, score_inputs=score_inputs(), **options)
         nested[name] = sparser.is_subset_of(found) and (
             sparser == prune(whole, 0.3, among=found, score_inputs=score_inputs(), **options)

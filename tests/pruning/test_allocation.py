@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from audio_lottery.errors import MaskError
 from audio_lottery.pruning import Rule
-from audio_lottery.pruning.allocation import Layer, allocate, check_allocation, match_rules, share
+from audio_lottery.pruning.allocation import Layer, Owed, allocate, check_allocation, match_rules, share
 from tests.pruning import literal
 
 SHAPES = st.lists(
@@ -112,10 +112,12 @@ def test_impossible_totals_are_refused_with_numbers():
     ("settings_", "message"),
     [
         ({"match": "("}, "not a regular expression"),
-        ({"match": "a"}, "exactly one of dense and floor"),
-        ({"match": "a", "dense": True, "floor": 0.5}, "exactly one of dense and floor"),
+        ({"match": "a"}, "exactly one of dense, floor and least"),
+        ({"match": "a", "dense": True, "floor": 0.5}, "exactly one of dense, floor and least"),
         ({"match": "a", "floor": 0.0}, r"floor 0.0, which is outside \(0, 1\]"),
         ({"match": "a", "floor": 1.5}, "outside"),
+        ({"match": "a", "floor": 0.5, "least": 1}, "exactly one of dense, floor and least"),
+        ({"match": "a", "least": -1}, "keeps at least -1 weights; it must be 0 or more"),
     ],
 )
 def test_rules_that_make_no_sense_are_refused(settings_, message):
@@ -123,17 +125,21 @@ def test_rules_that_make_no_sense_are_refused(settings_, message):
         Rule(**settings_)
 
 
-def test_rules_match_by_search_dense_wins_and_the_highest_floor_wins():
+def test_rules_match_by_search_dense_wins_and_of_others_the_highest():
     names = ["encoder.0.weight", "encoder.1.weight", "head.weight"]
     rules = [
         Rule("encoder", floor=0.1),
         Rule(r"\.1\.", floor=0.3),
         Rule("encoder", floor=0.2),
         Rule("head", dense=True),
+        Rule(r"\.0\.", least=0),
+        Rule("weight", least=3),
+        Rule(r"\.1\.", least=2),
     ]
-    assert match_rules([*rules, Rule("head", floor=0.5)], names) == (
+    assert match_rules([*rules, Rule("head", floor=0.5)], names) == Owed(
         {"head.weight"},
         {"encoder.0.weight": 0.2, "encoder.1.weight": 0.3},
+        {"encoder.0.weight": 3, "encoder.1.weight": 3},
     )
     with pytest.raises(MaskError, match=r"rule 'haed\.weight' matches no prunable weight; nearest names: head\.weight"):
         match_rules([Rule("haed.weight", dense=True)], names)

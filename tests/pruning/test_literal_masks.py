@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from audio_lottery.errors import MaskError
-from audio_lottery.pruning import Mask, prune
+from audio_lottery.pruning import Mask, Rule, prune
 from tests.pruning import literal
 
 LINEAR = st.tuples(st.integers(1, 6), st.integers(1, 6))
@@ -53,7 +53,7 @@ def test_lamp(case, owed):
     if keep < sum(min(owed, len(layer)) for layer in weights):
         return
     scores = [literal.lamp(layer, list(range(len(layer)))) for layer in weights]
-    mask = prune(model, keep / sum(map(len, weights)), score="lamp", min_per_tensor=owed)
+    mask = prune(model, keep / sum(map(len, weights)), score="lamp", rules=[Rule(".*", least=owed)])
     assert chosen(mask) == literal.best_of_all(scores, keep, owed)
 
 
@@ -64,9 +64,9 @@ def test_uniform_plus(case, owed):
     total = sum(map(len, weights))
     if keep < sum(literal.uniform_plus_floors(shapes, owed)):
         with pytest.raises(MaskError, match=r"layers (together )?need"):
-            prune(model, keep / total, allocation="uniform_plus", min_per_tensor=owed)
+            prune(model, keep / total, allocation="uniform_plus", rules=[Rule(".*", least=owed)])
         return
-    mask = prune(model, keep / total, allocation="uniform_plus", min_per_tensor=owed)
+    mask = prune(model, keep / total, allocation="uniform_plus", rules=[Rule(".*", least=owed)])
     counts = literal.uniform_plus(shapes, keep, owed)
     assert sum(counts) == keep
     assert chosen(mask) == [literal.best(s, n) for s, n in zip(magnitudes(weights), counts, strict=True)]
@@ -76,7 +76,7 @@ def test_uniform_plus(case, owed):
 @settings(max_examples=150, deadline=None)
 def test_erk(case):
     shapes, model, weights, keep = case
-    mask = prune(model, keep / sum(map(len, weights)), allocation="erk", min_per_tensor=0)
+    mask = prune(model, keep / sum(map(len, weights)), allocation="erk", rules=[Rule(".*", least=0)])
     counts = literal.erk(shapes, keep)
     assert chosen(mask) == [literal.best(s, n) for s, n in zip(magnitudes(weights), counts, strict=True)]
 
@@ -114,7 +114,7 @@ def test_blocks(spec, case):
     groups = [literal.blocks(shape, *BLOCKS[spec]) for shape in shapes]
     if len({len(members) for layer in groups for members in layer}) == 1 and density * sum(map(len, groups)) < 0.5:
         with pytest.raises(MaskError, match="the layers need"):
-            prune(model, density, pattern=spec, min_per_tensor=0)
+            prune(model, density, pattern=spec, rules=[Rule(".*", least=0)])
         return
-    mask = prune(model, density, pattern=spec, min_per_tensor=0)
+    mask = prune(model, density, pattern=spec, rules=[Rule(".*", least=0)])
     assert chosen(mask) == literal.best_blocks(magnitudes(weights), groups, density)

@@ -47,7 +47,7 @@ def test_complex_weights_are_pruned_as_their_magnitudes_are(dtype, pattern, scor
 @pytest.mark.parametrize("dtype", COMPLEX)
 def test_complex_weights_keep_the_largest_and_hold_their_zeros(dtype):
     model = complex_model(dtype)
-    mask = prune(model, 0.25, include=[r"^0\."])
+    mask = prune(model, 0.25, among=find_scope(model, [r"^0\."]))
     weight = model[0].weight.detach().clone()
     assert weight.abs()[mask["0.weight"]].min() > weight.abs()[~mask["0.weight"]].max()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
@@ -192,7 +192,7 @@ def test_a_meta_model_has_a_scope_and_nothing_to_rank_or_hold():
     assert Mask.dense(model, ["0.weight"]) == ONES
     ONES.check_fits(model)
     for action in (
-        lambda: prune(model, 0.5, include=["^0"]),
+        lambda: prune(model, 0.5, among=find_scope(model, ["^0"])),
         lambda: prune(model, 0.5, among=ONES),
         lambda: apply(ONES, model),  # which would do nothing, silently
         lambda: check(ONES, model),

@@ -19,6 +19,7 @@ from audio_lottery.pruning import (
     Mask,
     MovementAccumulator,
     Rule,
+    ScoreInputs,
     apply,
     check,
     collect,
@@ -160,12 +161,15 @@ def test_names_and_scope_are_those_of_the_model_inside(wrapped):
     assert find_scope(wrapped, include=[r"^encoder\.1\.module\."]).names == ["encoder.1.module.weight"]
 
 
-@pytest.mark.parametrize("options", [{}, {"score": "random", "seed": 3}, {"rules": [Rule(r"^encoder\.0", dense=True)]}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"score": "random", "score_inputs": ScoreInputs(seed=3)}, {"rules": [Rule(r"^encoder\.0", dense=True)]}],
+)
 def test_masks_made_on_either_are_the_same_and_fit_both(wrapped, options):
     plain = build()
-    mask = prune(wrapped, 0.5, exclude=HEAD, **options)
+    mask = prune(wrapped, 0.5, among=find_scope(wrapped, exclude=HEAD), **options)
     assert list(mask) == NAMES
-    assert mask == prune(plain, 0.5, exclude=HEAD, **options)
+    assert mask == prune(plain, 0.5, among=find_scope(plain, exclude=HEAD), **options)
     assert prune(wrapped, 0.3, among=mask).is_subset_of(mask)
     assert Mask.dense(wrapped, NAMES).is_subset_of(Mask.dense(plain, NAMES))
     apply(mask, plain)
@@ -177,7 +181,7 @@ def test_masks_made_on_either_are_the_same_and_fit_both(wrapped, options):
 
 
 def test_zeros_hold_while_the_wrapped_model_trains(wrapped):
-    mask = prune(wrapped, 0.5, exclude=HEAD)
+    mask = prune(wrapped, 0.5, among=find_scope(wrapped, exclude=HEAD))
     optimizer = torch.optim.AdamW(wrapped.parameters(), lr=0.1, weight_decay=0.1)
     with (
         enforce(mask, wrapped, optimizer) as handle,
@@ -199,7 +203,7 @@ def test_zeros_hold_while_the_wrapped_model_trains(wrapped):
 
 
 def test_hooks_on_a_wrapped_model_see_real_passes():
-    mask = prune(build(), 0.5, exclude=HEAD)
+    mask = prune(build(), 0.5, among=find_scope(build(), exclude=HEAD))
     ddp = DistributedDataParallel(inside(build(), checkpoint_wrapper))
     optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1, momentum=0.9)
     with enforce(mask, ddp, optimizer):
@@ -239,7 +243,7 @@ def test_an_expression_for_the_prefix_of_a_wrapper_is_refused(setting):
 def test_fsdp1_is_refused_unless_its_parameters_are_gathered(use_orig_params):
     plain = build()
     model = FullyShardedDataParallel(build(), use_orig_params=use_orig_params, device_id=torch.device("cpu"))
-    mask = prune(plain, 0.5, exclude=HEAD)
+    mask = prune(plain, 0.5, among=find_scope(plain, exclude=HEAD))
     for action in (
         lambda: find_scope(model),
         lambda: prune(model, 0.5),
@@ -252,7 +256,7 @@ def test_fsdp1_is_refused_unless_its_parameters_are_gathered(use_orig_params):
         ):
             action()
     with FullyShardedDataParallel.summon_full_params(model):
-        assert prune(model, 0.5, exclude=HEAD) == mask
+        assert prune(model, 0.5, among=find_scope(model, exclude=HEAD)) == mask
         with pytest.raises(
             MaskError, match=r"a mask cannot be held on FullyShardedDataParallel \(FSDP1\) while it train"
         ):
@@ -274,7 +278,7 @@ def test_offloaded_weights_are_refused():
     model = cpu_offload(build(), execution_device=torch.device("cpu"))
     assert find_scope(model, exclude=HEAD).names == NAMES
     with pytest.raises(MaskError, match=r"^encoder\.0\.weight, .* on the meta device.*turn off what offloads them$"):
-        prune(model, 0.5, exclude=HEAD)
+        prune(model, 0.5, among=find_scope(model, exclude=HEAD))
 
 
 def test_two_parameters_of_one_name_are_refused():

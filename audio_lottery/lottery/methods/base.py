@@ -235,7 +235,7 @@ class Method:
 
     def prune(self, seed: int, score_inputs: ScoreInputs | None = None, score: str | None = None) -> Prune:
         """Score, pattern and allocation of the settings over their scope: (model, density, among) → mask."""
-        settings, exclude = self.settings, self.exclude
+        settings = self.settings
         rules = [Rule(rule.match, rule.dense, rule.floor) for rule in settings.rules]
 
         def prune(model: nn.Module, density: float, among: Mask | None) -> Mask:
@@ -245,12 +245,9 @@ class Method:
                 score=score or settings.score,
                 pattern=settings.pattern,
                 allocation=settings.allocation,
-                among=among,
-                include=settings.include,
-                exclude=exclude,
+                among=find_scope(model, settings.include, self.exclude) if among is None else among,
                 rules=rules,
-                score_inputs=score_inputs or ScoreInputs(seed=seed),
-                seed=seed,
+                score_inputs=replace(score_inputs or ScoreInputs(), seed=seed),
             )
 
         return prune
