@@ -20,7 +20,7 @@ NAMES = {
     "gmp": "gradual (gmp)",
     "obs_reconstruct": "second order, 200 steps a round",
     "obs_reconstruct_400": "the same, 400 steps a round",
-    "obs_at_once_400": "second order at once, 400 steps",
+    "obs_at_once_530": "second order at once, 530 steps",
 }
 WER_TICKS = (5, 10, 20, 40, 80)
 
