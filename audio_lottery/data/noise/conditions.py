@@ -77,8 +77,8 @@ class Condition:
             rng = self._rng("noise", row, epoch)
             if rng.random() < self.noise_prob:
                 source = self.noises[rng.integers(len(self.noises))]
-                level = rng.uniform(*(self.snr_db if self.amplitude is None else self.amplitude))
-                mix = mix_at_snr if self.amplitude is None else mix_at_amplitude
+                mix, levels = (mix_at_amplitude, self.amplitude) if self.amplitude else (mix_at_snr, self.snr_db)
+                level = rng.uniform(*levels)
                 speech = mix(speech, source.sample(len(speech), rng, row.get("speaker")), level)
         return samples if speech is samples else within_full_scale(speech)
 

@@ -12,6 +12,7 @@ from audio_lottery.config import AugmentConfig, RunConfig, SuiteConfig, Training
 from audio_lottery.config.check import validate
 from audio_lottery.data.batching import SpeechDataset
 from audio_lottery.data.noise import centred, make_augmenter, make_condition, white_noise
+from audio_lottery.data.noise.sources import NOISE_NAMES
 from audio_lottery.errors import ConfigError, CorpusError
 from tests.data.noise.signals import RATE, rng, second_active_level, speech_like, write
 from tests.data.noise.test_babble import manifest_of
@@ -175,6 +176,7 @@ def test_noise_by_its_amplitude_does_not_heed_the_level_of_speech(root: Path) ->
         (AugmentConfig(("noise",), noise_amplitude=(0.5,)), "two factors"),
         (AugmentConfig(("noise",), noise_amplitude=(-0.5, 0.1)), "two factors"),
         (AugmentConfig(("noise", "pink"), noise_amplitude=(0.0, 0.5)), "white, pink and babble have no level"),
+        *((AugmentConfig((name,), noise_amplitude=(0.0, 0.5)), f"{name}.* no level") for name in NOISE_NAMES),
     ],
 )
 def test_wrong_amplitudes(augment: AugmentConfig, message: str) -> None:
