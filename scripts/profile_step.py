@@ -104,8 +104,8 @@ def measure(config: RunConfig, steps: int) -> Stopwatch:
     watch = Stopwatch(steps)
     batches = speech.from_position
 
-    def from_position(position: int) -> Iterator[Any]:
-        following = watch.timed(BATCH, batches(position).__next__)
+    def from_position(*place: Any) -> Iterator[Any]:
+        following = watch.timed(BATCH, batches(*place).__next__)
         while True:
             yield following()
 
