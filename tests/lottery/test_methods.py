@@ -22,7 +22,7 @@ from audio_lottery.config import (
     TrainingConfig,
     validate,
 )
-from audio_lottery.errors import AudioLotteryError, ConfigError, MaskError
+from audio_lottery.errors import AudioLotteryError, ConfigError, MaskError, RunError
 from audio_lottery.lottery.methods import check_method
 from audio_lottery.lottery.search import search
 from audio_lottery.lottery.select import select
@@ -260,6 +260,25 @@ def test_controls_and_transfer_of_a_ticket(runs, tiny_corpus, tmp_path, control)
         if control != "random_uniform":
             assert one.per_tensor() == other.per_tensor()
         assert (one == other) == (control == "none")
+
+
+def test_targets_name_the_rounds_of_a_ticket_by_density(runs, tiny_corpus, tmp_path):
+    ticket = runs("imp")
+    last = mask(ticket, 2)
+    pruning = PruningConfig(ticket=str(ticket), targets=(round(last.density(), 3),))
+    search(replace(settings(tiny_corpus, tmp_path / "run", pruning), search=SearchConfig(rounds=1)))
+    assert mask(tmp_path / "run", 1) == last
+    strange = PruningConfig(ticket=str(ticket), targets=(0.5, 0.3))
+    with pytest.raises(RunError, match=r"no finished round of .* has density 0\.5; its rounds have 1\.0000, 0\.8"):
+        search(settings(tiny_corpus, tmp_path / "other", strange))
+    assert not (tmp_path / "other" / "round_00").exists()
+
+
+def test_a_ticket_with_too_few_rounds_is_refused_before_training(runs, tiny_corpus, tmp_path):
+    config = settings(tiny_corpus, tmp_path / "run", PruningConfig(ticket=str(runs("imp"))))
+    with pytest.raises(RunError, match="round_03 is not there or not finished; name a run with 3 rounds or more"):
+        search(replace(config, search=SearchConfig(rounds=3)))
+    assert not (tmp_path / "run" / "round_00").exists()
 
 
 def test_a_ticket_trains_with_another_alphabet(runs, tiny_corpus, tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 
 from audio_lottery import pruning
@@ -16,6 +17,9 @@ from audio_lottery.storage import is_sealed, write_json
 Control = Callable[[Mask, int, str, Mask], Mask]
 """(ticket's mask, seed, pattern, mask of the round before) → the mask of the control."""
 
+NEAR = 0.005
+"""A round has the density of a target if no more than this share of the prunable weights is between them: patterns round."""
+
 CONTROLS: dict[str, Control] = {
     "none": lambda mask, seed, pattern, previous: mask,
     "random_layers": lambda mask, seed, pattern, previous: pruning.random_like(mask, seed, pattern, previous),
@@ -26,7 +30,10 @@ CONTROLS: dict[str, Control] = {
 
 @dataclass(frozen=True)
 class Ticket(Method):
-    """Round k has the mask of round k of ``pruning.ticket``, or a random one like it."""
+    """Round k has the mask of a round of ``pruning.ticket``, or a random one like it.
+
+    Of its round k, or where there are ``pruning.targets``, of the round with that density.
+    """
 
     trains_before_pruning = True
 
@@ -58,13 +65,7 @@ class Ticket(Method):
         Raises:
             RunError: that run lacks the round.
         """
-        other = RunFolder(Path(str(self.settings.ticket)).expanduser())
-        path = other.round(number)
-        if not is_sealed(path):
-            raise RunError(
-                f"pruning.ticket: {path} is not there or not finished; name a run with {number} rounds or more"
-            )
-        mask = Mask.load(path / MASK_FILE)
+        mask = self._theirs(number)
         mask.check_fits(load_folder(self.folder.theta).module)
         scope = {"prunable": list(mask), "left_out": {}, "ticket": str(self.settings.ticket)}
         write_json(self.folder.path / "scope.json", scope)
@@ -75,4 +76,35 @@ class Ticket(Method):
         return control(mask, self.seed + 1000 * number, self.settings.pattern, previous)
 
     def rehearse(self, rounds: int) -> None:
-        """Nothing is pruned here."""
+        """Find every round's mask in the other run.
+
+        Raises:
+            RunError: as `mask`.
+        """
+        for number in range(rounds + 1):
+            self._theirs(number)
+
+    def _theirs(self, number: int) -> Mask:
+        other = RunFolder(Path(str(self.settings.ticket)).expanduser())
+        targets = self.settings.targets
+        if number > 0 and targets:
+            return self._of_density(other, targets[number - 1])
+        path = other.round(number)
+        if not is_sealed(path):
+            raise RunError(
+                f"pruning.ticket: {path} is not there or not finished; name a run with {number} rounds or more"
+            )
+        return Mask.load(path / MASK_FILE)
+
+    @staticmethod
+    def _of_density(other: RunFolder, target: float) -> Mask:
+        rounds = takewhile(is_sealed, (other.round(number) for number in count()))
+        masks = [Mask.load(path / MASK_FILE) for path in rounds]
+        nearest = min(masks, key=lambda mask: abs(mask.density() - target), default=None)
+        if nearest is None or abs(nearest.density() - target) > NEAR:
+            densities = ", ".join(f"{mask.density():.4f}" for mask in masks) or "none"
+            raise RunError(
+                f"pruning.targets: no finished round of pruning.ticket {other.path} has density {target}; its rounds "
+                f"have {densities}"
+            )
+        return nearest
