@@ -13,13 +13,17 @@ class ArmConfig:
         settings: settings on top of those, as in a config file.
         pretrain: the theta section of a config; the model is trained on it once, with the first seed, and the result is
             model.init of every seed. None: the arm starts from the model that its settings name.
-        tickets_of: an arm that is searched first; pruning.ticket is its run of the same seed. For controls.
+        theta_of: another arm, whose θ the searches of this one start from, seed by seed.
+        tickets_of: an arm that is searched first; pruning.ticket is its run of the same seed, and θ is that run's,
+            unless this arm says where it starts (pretrain, theta_of, or model.init or theta in its own settings). For
+            controls.
         label: what the table and the picture call the arm; its name by default.
     """
 
     configs: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     pretrain: dict[str, Any] | None = None
+    theta_of: str | None = None
     tickets_of: str | None = None
     label: str | None = None
 

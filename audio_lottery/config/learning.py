@@ -213,8 +213,8 @@ class PruningConfig:
         equal_budget: round k of mpi, gmp, parp and parp_p trains as long as rounds 0 to k together, which is what
             round k of imp costs; less round 0 where that teaches it.
         start: mask file that round 0 starts from, instead of dense.
-        ticket: run folder whose masks are used, round by round, instead of making masks; with targets, those of its rounds
-            that have these densities.
+        ticket: run folder whose masks are used, round by round, instead of making masks; with targets, those of its
+            rounds that have these densities.
         control: none, or, with ticket: random_layers (random masks with the ticket's layer densities), random_uniform
             (random masks with its total), shuffled (each layer's mask shuffled). Without: dense (no pruning; round k
             trains as long as rounds 0 to k together).

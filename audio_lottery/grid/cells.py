@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from audio_lottery import shipped
 from audio_lottery.config import ArmConfig, GridConfig, RunConfig
 from audio_lottery.errors import ConfigError
 from audio_lottery.lottery.run_folder import RunFolder
@@ -69,9 +72,11 @@ def plan_cells(grid: GridConfig) -> list[Cell]:
     cells: list[Cell] = []
     waiting = dict(grid.arms)
     while waiting:
-        ready = {name: arm for name, arm in waiting.items() if arm.tickets_of not in waiting}
+        ready = {name: arm for name, arm in waiting.items() if not waiting.keys() & {arm.tickets_of, arm.theta_of}}
         if not ready:
-            raise ConfigError(f"arms {', '.join(waiting)} wait for each other's tickets; one of them must come first")
+            raise ConfigError(
+                f"arms {', '.join(waiting)} wait for each other's tickets or θ; one of them must come first"
+            )
         for name, arm in ready.items():
             cells += _cells_of(grid, name, arm)
             del waiting[name]
@@ -95,26 +100,52 @@ def unfinished(cells: Sequence[Cell], finished: Collection[str]) -> list[Cell]:
 def _cells_of(grid: GridConfig, name: str, arm: ArmConfig) -> list[Cell]:
     if not re.fullmatch(r"[\w.+]+(-[\w.+]+)*", name):
         raise ConfigError(f"arm '{name}': letters, digits, _, ., + and single hyphens only; it names folders")
-    if arm.tickets_of is not None and arm.tickets_of not in grid.arms:
-        raise ConfigError(f"arm '{name}': tickets_of names '{arm.tickets_of}'; arms are {', '.join(grid.arms)}")
-    out = Path(grid.out)
-    shared: dict[str, Any] = {}
-    needs: list[str] = []
+    for option in ("tickets_of", "theta_of"):
+        other = getattr(arm, option)
+        if other is not None and other not in grid.arms:
+            raise ConfigError(f"arm '{name}': {option} names '{other}'; arms are {', '.join(grid.arms)}")
+    if arm.pretrain is not None and arm.theta_of is not None:
+        raise ConfigError(f"arm '{name}': pretrain makes a θ of its own, theta_of takes another arm's; give one")
     cells = []
     if arm.pretrain is not None:
-        theta = f"{name}-theta"
         only = {"theta": arm.pretrain, "search": {"theta_only": True}}
-        cells.append(_cell(grid, theta, name, only, grid.seeds[0]))
-        shared = {"model": {"init": str(out / theta / "theta"), "overrides": {}}, "theta": {"train": [], "dev": []}}
-        needs.append(theta)
+        cells.append(_cell(grid, f"{name}-theta", name, only, grid.seeds[0]))
     for seed in grid.seeds:
-        last, before = dict(shared), list(needs)
+        last, before = _start(grid, name, seed)
         if arm.tickets_of is not None:
             ticket = f"{arm.tickets_of}-seed{seed}"
-            last["pruning"] = {"ticket": str(out / ticket)}
-            before.append(ticket)
-        cells.append(_cell(grid, f"{name}-seed{seed}", name, last, seed, tuple(before)))
+            last["pruning"] = {"ticket": str(Path(grid.out) / ticket)}
+            before.add(ticket)
+        cells.append(_cell(grid, f"{name}-seed{seed}", name, last, seed, tuple(sorted(before))))
     return cells
+
+
+def _start(grid: GridConfig, name: str, seed: int) -> tuple[dict[str, Any], set[str]]:
+    """What makes a search of an arm start where it should, on top of its settings, and the cells that must be done."""
+    arm = grid.arms[name]
+    theta = None
+    if arm.pretrain is not None:
+        theta = f"{name}-theta"
+    elif arm.theta_of is not None or (arm.tickets_of is not None and not _names_a_start(name, arm)):
+        source = arm.theta_of or arm.tickets_of or ""
+        shared = grid.arms[source].pretrain is not None
+        theta = f"{source}-theta" if shared else f"{source}-seed{seed}"
+    if theta is None:
+        return {}, set()
+    init = {"init": str(RunFolder(Path(grid.out) / theta).theta), "overrides": {}}
+    return {"model": init, "theta": {"train": [], "dev": []}}, {theta}
+
+
+def _names_a_start(name: str, arm: ArmConfig) -> bool:
+    """Whether the arm's own settings say what its searches start from."""
+    said: list[Any] = [arm.settings]
+    for config in arm.configs:
+        try:
+            said.append(yaml.safe_load(shipped.resolve("config", config).read_text(encoding="utf-8")))
+        except (OSError, ValueError, yaml.YAMLError, ConfigError) as error:
+            raise ConfigError(f"arm '{name}': {config}: {error}") from error
+    sections = [settings for settings in said if isinstance(settings, dict)]  # what else there is, the parser refuses
+    return any("theta" in settings or "init" in (settings.get("model") or {}) for settings in sections)
 
 
 def _cell(

@@ -49,6 +49,31 @@ def test_tickets_of_an_arm_come_after_it_seed_by_seed():
     assert cells[3].config.pruning.ticket == "runs/g/imp-seed2"
 
 
+def test_controls_start_where_the_tickets_did():
+    control = {"pruning": {"control": "random_layers"}}
+    arms = {
+        "libri": ArmConfig(pretrain={"train": [{"corpus": "mini-libri", "split": "train-clean"}]}),
+        "zero": ArmConfig(),
+        "random": ArmConfig(tickets_of="libri", settings=control),
+        "random_zero": ArmConfig(tickets_of="zero", settings=control),
+        "transfer": ArmConfig(tickets_of="libri", theta_of="zero"),
+        "elsewhere": ArmConfig(tickets_of="libri", settings={"model": {"init": "conformer-small"}}),
+        "demo": ArmConfig(tickets_of="libri", configs=["methods/random_layers"]),  # names a θ itself
+        "dense": ArmConfig(theta_of="libri", settings={"pruning": {"control": "dense"}}),
+    }
+    cells = {cell.name: cell for cell in plan_cells(grid(arms=arms))}
+    starts = {name: (cell.config.model.init, set(cell.needs)) for name, cell in cells.items() if "seed2" in name}
+    theta = "runs/g/libri-theta/theta"
+    assert starts["libri-seed2"] == (theta, {"libri-theta"})
+    assert starts["random-seed2"] == (theta, {"libri-theta", "libri-seed2"})
+    assert starts["random_zero-seed2"] == ("runs/g/zero-seed2/theta", {"zero-seed2"})
+    assert starts["transfer-seed2"] == ("runs/g/zero-seed2/theta", {"zero-seed2", "libri-seed2"})
+    assert starts["elsewhere-seed2"] == ("conformer-small", {"libri-seed2"})
+    assert starts["demo-seed2"] == ("runs/demo/theta", {"libri-seed2"})
+    assert starts["dense-seed2"] == (theta, {"libri-theta"})
+    assert not cells["random-seed2"].config.theta.train
+
+
 def test_a_search_is_a_process_of_its_own_or_an_accelerate_job():
     plain, several = grid(), grid(accelerate=["--num_processes", "2"])
     cell = plan_cells(plain)[0]
@@ -66,6 +91,10 @@ def test_a_search_is_a_process_of_its_own_or_an_accelerate_job():
         ({"arms": {"a/b": ArmConfig()}}, "arm 'a/b': letters"),
         ({"arms": {"..": ArmConfig(), "a--b": ArmConfig()}}, "arm 'a--b': letters"),
         ({"arms": {"a": ArmConfig(tickets_of="b")}}, "arm 'a': tickets_of names 'b'; arms are a"),
+        ({"arms": {"a": ArmConfig(), "b": ArmConfig(tickets_of="a", configs=["gmpp"])}}, "arm 'b': gmpp: .*/gmp"),
+        ({"arms": {"a": ArmConfig(theta_of="b")}}, "arm 'a': theta_of names 'b'; arms are a"),
+        ({"arms": {"a": ArmConfig(), "b": ArmConfig(pretrain={}, theta_of="a")}}, "arm 'b': pretrain makes a θ"),
+        ({"arms": {"a": ArmConfig(tickets_of="b"), "b": ArmConfig(theta_of="a")}}, "wait for each other"),
         ({"arms": {"a": ArmConfig(tickets_of="b"), "b": ArmConfig(tickets_of="a")}}, "wait for each other"),
         ({"settings": {"training": {"max_stepz": 3}}}, "arm 'a': settings: .*max_stepz"),
         ({"configs": ["conformer_mimi"]}, "arm 'a': .*conformer_mini"),

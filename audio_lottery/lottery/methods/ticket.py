@@ -18,7 +18,7 @@ Control = Callable[[Mask, int, str, Mask], Mask]
 """(ticket's mask, seed, pattern, mask of the round before) → the mask of the control."""
 
 NEAR = 0.005
-"""A round has the density of a target if no more than this share of the prunable weights is between them: patterns round."""
+"""A round has the density of a target if it differs by no more than this (of the prunable weights): patterns round."""
 
 CONTROLS: dict[str, Control] = {
     "none": lambda mask, seed, pattern, previous: mask,
