@@ -29,9 +29,10 @@ from audio_lottery.config import PruningConfig
 from audio_lottery.pruning import Enforcer, Mask, find_scope, global_magnitude
 from audio_lottery.training.hooks import KeepMask
 from audio_lottery.training.policies import Repruned
+from audio_lottery.training.state import Training
 
 # Of --tiny.
-TINY = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+TINY: dict[str, Any] = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
 TINY |= {"conv_dim": (32,) * 7, "num_conv_pos_embedding_groups": 4}
 EXCLUDE = (r"^lm_head\.",)
 
@@ -81,13 +82,14 @@ class Parp:
     def __init__(self, mask: Mask, every: int, tiny: bool) -> None:
         self.contender = Contender(build(tiny), None)
         self.keeper = KeepMask(Repruned(mask, (mask.density(),), self._prune, every))
-        self.training: Any = SimpleNamespace(
+        parts: Any = SimpleNamespace(
             backbone=SimpleNamespace(module=self.contender.model),
             optimizer=self.contender.optimizer,
             accelerator=Accelerator(),
             progress=SimpleNamespace(step=every),
             total_steps=1 << 30,
         )
+        self.training: Training = parts
         self.keeper.begin(self.training)
 
     def reprune(self) -> float:

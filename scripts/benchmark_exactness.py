@@ -90,15 +90,15 @@ def main() -> None:
         raise ConfigError(f"MODEL '{options.model}' is no Whisper")
     corpus = CorpusConfig("jsonl", options.manifest.name, str(options.manifest.parent), options.limit)
     features = []
-    for row in iterate(load_manifest([corpus], Path())):
-        audio = read_audio(row.audio, row.start, row.end)
+    for utterance in iterate(load_manifest([corpus], Path())):
+        audio = read_audio(utterance.audio, utterance.start, utterance.end)
         if len(audio) <= backbone.longest:
             features.append(backbone.features([audio])["input_features"])
     if not features:
         raise ConfigError(f"{options.manifest}: no utterance fits the window; raise --limit")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for sparsity in options.sparsity:
-        model = pruned(backbone.module.eval(), options.pattern, sparsity)
+        model: Any = pruned(backbone.module.eval(), options.pattern, sparsity)
         rows.append({"sparsity": sparsity, **measure(model.model.encoder, features)})
     print(f"{options.model}, {options.pattern}; {len(features)} utterances, {options.threads} threads\n")
     header = ["sparsity", "torch rms", "ours", "ratio", "torch worst", "ours", "ratio"]

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-from audio_lottery.commands.compress import format_saved
-from audio_lottery.pruning import Mask, apply, find_scope, parse_pattern
+from audio_lottery.pruning import GroupPattern, Mask, apply, find_scope, parse_pattern
 from audio_lottery.report.columns import format_columns
+from audio_lottery.report.compression import format_saved
 from audio_lottery.sparse.format import VALUES, SavedFile, load, save
 
 
@@ -48,6 +48,8 @@ def build(pattern: str, density: float) -> Wav2Vec2ForCTC:
             masks[name] = (order < kept).reshape(shape)
         else:
             spec = parse_pattern(pattern)
+            if not isinstance(spec, GroupPattern):
+                raise SystemExit(f"--patterns {pattern}: unstructured, blocks and nm:N:M are expected")
             masks[name] = spec.expand(torch.rand(spec.grid(shape), generator=generator) < density, shape)
     apply(Mask(masks), model)
     return model

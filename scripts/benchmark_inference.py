@@ -14,6 +14,7 @@ not timed. docs/benchmark-inference.md explains the method. For a model of one's
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 from audio_lottery.cli import run
@@ -28,6 +29,7 @@ from audio_lottery.sparse.benchmark import (
     model_break_even,
 )
 from audio_lottery.sparse.benchmark.own import pruned
+from audio_lottery.sparse.benchmark.subject import Subject
 from audio_lottery.storage import write_json
 
 
@@ -53,6 +55,7 @@ def main() -> None:
     settings = settings_of(options)
     if options.plot is not None:
         check_plot_path(options.plot)
+    subjects: Iterator[Subject]
     if options.model is None:
         names = list(SHAPES) if "all" in options.shapes else list(dict.fromkeys(options.shapes))
         # made one by one: the largest take gigabytes

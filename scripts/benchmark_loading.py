@@ -64,7 +64,8 @@ def main() -> None:
 def synthesise(folder: Path, count: int = 64) -> list[Path]:
     """FLAC files of noise under syllables, with LibriSpeech's lengths and 16 speakers."""
     files = []
-    for i, seconds in enumerate(np.interp((np.arange(count) + 0.5) / count, *zip(*LENGTHS, strict=True))):
+    shares, lengths = zip(*LENGTHS, strict=True)
+    for i, seconds in enumerate(np.interp((np.arange(count) + 0.5) / count, shares, lengths)):
         n = int(seconds * SAMPLE_RATE)
         syllables = np.clip(np.sin(2 * np.pi * 3.5 * np.arange(n) / SAMPLE_RATE), 0.01, 1)
         path = folder / f"speaker{i % 16:02d}" / f"{i}.flac"

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ BASELINE = "torch global_unstructured"
 DENSITY = 0.2
 # the first convolution sees one channel through ten taps, which groups of four do not divide
 UNDIVIDED = r"conv_layers\.0\.conv"
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     BASELINE: {},
     "global magnitude": {},
     "global magnitude, next round": {},
@@ -55,7 +56,7 @@ def task(method: str, model: nn.Module) -> Callable[[], object]:
         return lambda: torch_prune.global_unstructured(
             layers, pruning_method=torch_prune.L1Unstructured, amount=1 - DENSITY
         )
-    settings = {"density": DENSITY, **METHODS[method]}
+    settings: dict[str, Any] = {"density": DENSITY, **METHODS[method]}
     if method.endswith("next round"):
         settings["among"] = pruning.prune(model, DENSITY / 0.8)
     if "exclude" in settings:
@@ -87,14 +88,14 @@ def measure(method: str, threads: int) -> dict[str, float | int | str]:
         "method": method,
         "seconds": seconds,
         "peak_extra_mb": peak,
-        "kept": kept if kept is not None else sum(int(torch.count_nonzero(m.weight_mask)) for m in masked(model)),
+        "kept": kept if kept is not None else sum(int(mask.count_nonzero()) for mask in torch_masks(model)),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
 
 
-def masked(model: nn.Module) -> list[nn.Module]:
-    """The modules that torch pruned."""
-    return [module for module in model.modules() if hasattr(module, "weight_mask")]
+def torch_masks(model: nn.Module) -> list[torch.Tensor]:
+    """The masks that torch's pruning keeps in the model."""
+    return [buffer for name, buffer in model.named_buffers() if name.endswith(".weight_mask")]
 
 
 def status_mb(field: str) -> float:

@@ -68,8 +68,7 @@ def package(job: dict[str, Any]) -> Callable[[], Transcribe]:
 def exported(job: dict[str, Any]) -> Callable[[], Transcribe]:
     """recognise.py of an exported folder, which needs no torch."""
     sys.path.insert(0, job["model"])
-    import recognise
-
+    recognise = importlib.import_module("recognise")
     importlib.import_module(job["library"])
     return lambda: recognise.Recogniser(job["model"], job["threads"]).text
 
@@ -77,7 +76,8 @@ def exported(job: dict[str, Any]) -> Callable[[], Transcribe]:
 def ctranslate2(job: dict[str, Any]) -> Callable[[], Transcribe]:
     """A Whisper on CTranslate2, with features in numpy and words by tokenizers: a service without torch."""
     # its converters, which run nothing here, import these where they are installed
-    sys.modules.update(dict.fromkeys(("torch", "transformers")))
+    absent: dict[str, Any] = dict.fromkeys(("torch", "transformers"))
+    sys.modules.update(absent)
     runtime = importlib.import_module("ctranslate2")
     tokenizers = importlib.import_module("tokenizers")
 

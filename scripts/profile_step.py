@@ -12,7 +12,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +55,7 @@ class Stopwatch(Hook):
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.profiler = profile(activities=[ProfilerActivity.CPU])
         self._timed = False
         self._started = 0.0

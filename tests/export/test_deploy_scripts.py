@@ -1,14 +1,13 @@
 """The scripts of docs/deploy.md, with models that are tiny: the service answers, the table has its rows."""
 
 import http.client
-import importlib.util
 import io
 import json
 import socket
 import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,22 +23,14 @@ from audio_lottery.transcribe import Recogniser
 from tests.conftest import write_jsonl_corpus
 from tests.export.test_export import TINY, audio, needs, sparse
 from tests.models.test_transducer import bursts, lively
+from tests.script_module import script
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 # wide enough for an int8 of CTranslate2's to be smaller
 WHISPER = replace(
     TINY["whisper"],
     overrides=TINY["whisper"].overrides
     | {"d_model": 64, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "init_std": 0.3},
 )
-
-
-def script(name: str):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def whisper():
@@ -149,7 +140,7 @@ def test_the_table_has_a_row_for_every_contestant(tiny_corpus, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("ctranslate2") is None, reason="ctranslate2 is not installed")
+@pytest.mark.skipif(find_spec("ctranslate2") is None, reason="ctranslate2 is not installed")
 def test_the_table_of_a_whisper_has_ctranslate2_which_writes_what_torch_writes(tmp_path, monkeypatch, capsys):
     write_jsonl_corpus(tmp_path, "test", 3)
     backbone = whisper()
