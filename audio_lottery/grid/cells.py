@@ -123,15 +123,13 @@ def _cells_of(grid: GridConfig, name: str, arm: ArmConfig) -> list[Cell]:
 def _start(grid: GridConfig, name: str, seed: int) -> tuple[dict[str, Any], set[str]]:
     """What makes a search of an arm start where it should, on top of its settings, and the cells that must be done."""
     arm = grid.arms[name]
-    theta = None
-    if arm.pretrain is not None:
-        theta = f"{name}-theta"
-    elif arm.theta_of is not None or (arm.tickets_of is not None and not _names_a_start(name, arm)):
-        source = arm.theta_of or arm.tickets_of or ""
-        shared = grid.arms[source].pretrain is not None
-        theta = f"{source}-theta" if shared else f"{source}-seed{seed}"
-    if theta is None:
+    source = name if arm.pretrain is not None else arm.theta_of
+    if source is None and not _names_a_start(name, arm):
+        source = arm.tickets_of
+    if source is None:
         return {}, set()
+    shared = grid.arms[source].pretrain is not None
+    theta = f"{source}-theta" if shared else f"{source}-seed{seed}"
     init = {"init": str(RunFolder(Path(grid.out) / theta).theta), "overrides": {}}
     return {"model": init, "theta": {"train": [], "dev": []}}, {theta}
 

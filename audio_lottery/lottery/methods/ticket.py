@@ -17,8 +17,8 @@ from audio_lottery.storage import is_sealed, write_json
 Control = Callable[[Mask, int, str, Mask], Mask]
 """(ticket's mask, seed, pattern, mask of the round before) → the mask of the control."""
 
-NEAR = 0.005
-"""A round has the density of a target if it differs by no more than this (of the prunable weights): patterns round."""
+NEAR = 0.02
+"""A round has the density of a target if it differs by no more than this share of the target: patterns round."""
 
 CONTROLS: dict[str, Control] = {
     "none": lambda mask, seed, pattern, previous: mask,
@@ -101,7 +101,7 @@ class Ticket(Method):
         rounds = takewhile(is_sealed, (other.round(number) for number in count()))
         masks = [Mask.load(path / MASK_FILE) for path in rounds]
         nearest = min(masks, key=lambda mask: abs(mask.density() - target), default=None)
-        if nearest is None or abs(nearest.density() - target) > NEAR:
+        if nearest is None or abs(nearest.density() - target) > NEAR * target:
             densities = ", ".join(f"{mask.density():.4f}" for mask in masks) or "none"
             raise RunError(
                 f"pruning.targets: no finished round of pruning.ticket {other.path} has density {target}; its rounds "
