@@ -110,8 +110,15 @@ def _cells_of(grid: GridConfig, name: str, arm: ArmConfig) -> list[Cell]:
     if arm.pretrain is not None:
         only = {"theta": arm.pretrain, "search": {"theta_only": True}}
         cells.append(_cell(grid, f"{name}-theta", name, only, grid.seeds[0]))
+    source = _source(name, arm)
     for seed in grid.seeds:
-        last, before = _start(grid, name, seed)
+        last: dict[str, Any] = {}
+        before = set()
+        if source is not None:
+            theta = f"{source}-seed{seed}" if grid.arms[source].pretrain is None else f"{source}-theta"
+            init = str(RunFolder(Path(grid.out) / theta).theta)
+            last |= {"model": {"init": init, "overrides": {}}, "theta": {"train": [], "dev": []}}
+            before.add(theta)
         if arm.tickets_of is not None:
             ticket = f"{arm.tickets_of}-seed{seed}"
             last["pruning"] = {"ticket": str(Path(grid.out) / ticket)}
@@ -120,18 +127,13 @@ def _cells_of(grid: GridConfig, name: str, arm: ArmConfig) -> list[Cell]:
     return cells
 
 
-def _start(grid: GridConfig, name: str, seed: int) -> tuple[dict[str, Any], set[str]]:
-    """What makes a search of an arm start where it should, on top of its settings, and the cells that must be done."""
-    arm = grid.arms[name]
-    source = name if arm.pretrain is not None else arm.theta_of
-    if source is None and not _names_a_start(name, arm):
-        source = arm.tickets_of
-    if source is None:
-        return {}, set()
-    shared = grid.arms[source].pretrain is not None
-    theta = f"{source}-theta" if shared else f"{source}-seed{seed}"
-    init = {"init": str(RunFolder(Path(grid.out) / theta).theta), "overrides": {}}
-    return {"model": init, "theta": {"train": [], "dev": []}}, {theta}
+def _source(name: str, arm: ArmConfig) -> str | None:
+    """The arm whose θ the searches of an arm start from; None: they start from what their settings name."""
+    if arm.pretrain is not None:
+        return name
+    if arm.tickets_of is None or arm.theta_of is not None or _names_a_start(name, arm):
+        return arm.theta_of
+    return arm.tickets_of
 
 
 def _names_a_start(name: str, arm: ArmConfig) -> bool:

@@ -12,7 +12,7 @@ from audio_lottery.lottery.methods.base import InputsSource, Method
 from audio_lottery.lottery.run_folder import MASK_FILE, RunFolder
 from audio_lottery.models.load import load_folder
 from audio_lottery.pruning import Mask
-from audio_lottery.storage import is_sealed, write_json
+from audio_lottery.storage import is_sealed, read_json, write_json
 
 Control = Callable[[Mask, int, str, Mask], Mask]
 """(ticket's mask, seed, pattern, mask of the round before) → the mask of the control."""
@@ -65,7 +65,7 @@ class Ticket(Method):
         Raises:
             RunError: that run lacks the round.
         """
-        mask = self._theirs(number)
+        mask = Mask.load(self._theirs(number) / MASK_FILE)
         mask.check_fits(load_folder(self.folder.theta).module)
         scope = {"prunable": list(mask), "left_out": {}, "ticket": str(self.settings.ticket)}
         write_json(self.folder.path / "scope.json", scope)
@@ -84,7 +84,7 @@ class Ticket(Method):
         for number in range(rounds + 1):
             self._theirs(number)
 
-    def _theirs(self, number: int) -> Mask:
+    def _theirs(self, number: int) -> Path:
         other = RunFolder(Path(str(self.settings.ticket)).expanduser())
         targets = self.settings.targets
         if number > 0 and targets:
@@ -94,15 +94,17 @@ class Ticket(Method):
             raise RunError(
                 f"pruning.ticket: {path} is not there or not finished; name a run with {number} rounds or more"
             )
-        return Mask.load(path / MASK_FILE)
+        return path
 
     @staticmethod
-    def _of_density(other: RunFolder, target: float) -> Mask:
-        rounds = takewhile(is_sealed, (other.round(number) for number in count()))
-        masks = [Mask.load(path / MASK_FILE) for path in rounds]
-        nearest = min(masks, key=lambda mask: abs(mask.density() - target), default=None)
-        if nearest is None or abs(nearest.density() - target) > NEAR * target:
-            densities = ", ".join(f"{mask.density():.4f}" for mask in masks) or "none"
+    def _of_density(other: RunFolder, target: float) -> Path:
+        density = {}
+        for path in takewhile(is_sealed, (other.round(number) for number in count())):
+            metrics = read_json(path / "metrics.json")
+            density[path] = metrics["kept"] / metrics["prunable"]
+        nearest = min(density, key=lambda path: abs(density[path] - target), default=None)
+        if nearest is None or abs(density[nearest] - target) > NEAR * target:
+            densities = ", ".join(f"{value:.4f}" for value in density.values()) or "none"
             raise RunError(
                 f"pruning.targets: no finished round of pruning.ticket {other.path} has density {target}; its rounds "
                 f"have {densities}"
