@@ -156,7 +156,12 @@ def _with_setting(settings: dict[str, Any], word: str) -> dict[str, Any]:
     key, equals, text = word.partition("=")
     if not (key and equals):
         raise ConfigError(f"--set {word}: KEY=VALUE is expected, e.g. data.root=/corpora")
-    value: Any = yaml.safe_load(text)
+    # A section is YAML; of all else the setting's own type decides what it is, as on the command line of a search.
+    try:
+        value: Any = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    value = value if isinstance(value, dict) else text
     for part in reversed(key.split(".")):
         value = {part: value}
     return _merged(settings, value)

@@ -1,7 +1,10 @@
 """Many searches side by side: arms, seeds, and what they share."""
 
 from dataclasses import dataclass, field
-from typing import Any
+
+Value = str | bool | int | float | list | dict | None
+"""What a setting may be in YAML. Of a string under ``Any`` jsonargparse makes what YAML would, had it no quotes: 'no'
+became false, '1:00:00' a number. This union takes all as it is, and so must what is inside (no ``list[Any]``)."""
 
 
 @dataclass
@@ -21,8 +24,8 @@ class ArmConfig:
     """
 
     configs: list[str] = field(default_factory=list)
-    settings: dict[str, Any] = field(default_factory=dict)
-    pretrain: dict[str, Any] | None = None
+    settings: dict[str, Value] = field(default_factory=dict)
+    pretrain: dict[str, Value] | None = None
     theta_of: str | None = None
     tickets_of: str | None = None
     label: str | None = None
@@ -49,9 +52,9 @@ class GridConfig:
     out: str = "runs/compare"
     records: str | None = None
     configs: list[str] = field(default_factory=list)
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Value] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     parallel: int = 1
     launcher: str = "local"
     accelerate: list[str] = field(default_factory=list)
-    slurm: dict[str, Any] = field(default_factory=dict)
+    slurm: dict[str, Value] = field(default_factory=dict)

@@ -124,6 +124,43 @@ def test_the_command_line_wins():
 
 
 @pytest.mark.parametrize(
+    ("words", "setting", "value"),
+    [
+        ("precision=no", "precision", "no"),
+        ("model.language=no", "language", "no"),  # Norwegian
+        ("model.language=null", "language", None),
+        ("model.revision=1234567", "revision", "1234567"),
+        ("pruning={targets: [0.5, 0.2]}", "targets", (0.5, 0.2)),
+        ("pruning.targets=[0.5, 0.2]", "targets", (0.5, 0.2)),
+        ("model.init=a: b: c", "init", "a: b: c"),  # no YAML
+    ],
+)
+def test_a_setting_of_the_command_line_is_what_a_search_makes_of_it(words, setting, value, tmp_path):
+    (tmp_path / "g.yaml").write_text(
+        "configs: [conformer_mini]\nsettings: {pruning: {targets: [0.3]}, search: {rounds: 1}}\narms: {a: {}}\n"
+    )
+    planned, _ = parse_grid([str(tmp_path / "g.yaml"), "--set", words])
+    config = plan_cells(planned)[0].config
+    sections = [section for section in (config, config.model, config.pruning) if hasattr(section, setting)]
+    assert getattr(sections[0], setting) == value
+
+
+def test_strings_of_a_grid_stay_strings(tmp_path):
+    (tmp_path / "g.yaml").write_text(
+        "configs: [conformer_mini]\n"
+        "settings: {precision: 'no', model: {language: 'no', overrides: {hidden_act: silu}}}\n"
+        "slurm: {time: '1:00:00', more: ['no', 1]}\n"
+        "arms: {a: {settings: {model: {revision: '1e10'}}, pretrain: {training: {epochs: 3, max_steps: null}}}}\n"
+    )
+    planned, _ = parse_grid([str(tmp_path / "g.yaml")])
+    assert planned.slurm == {"time": "1:00:00", "more": ["no", 1]}
+    for cell in plan_cells(planned):
+        assert (cell.config.precision, cell.config.model.language) == ("no", "no")
+        assert cell.config.model.revision == "1e10"
+    assert plan_cells(planned)[0].config.theta.training.epochs == 3
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["nowhere"], "'nowhere': no such file, and no grid of the package has that name"),
