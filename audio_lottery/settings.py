@@ -40,7 +40,7 @@ class _ConfigFile(ActionConfigFile):
     """``--config``: a file, the name of a config that comes with the package, or YAML itself."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        if not _is_mapping(values):
+        if as_mapping(values) is None:
             values = str(shipped.resolve("config", values))
         super().__call__(parser, cfg, values, option_string)
 
@@ -78,6 +78,15 @@ def parse_config(arguments: Sequence[str] | None = None, prog: str | None = None
         raise ConfigError(f"settings: {error}; --help lists all of them") from error
     validate(config)
     return config
+
+
+def as_mapping(text: str) -> dict[str, Any] | None:
+    """The settings that ``text`` itself is, as YAML; None: it is the name of a file of them, or one value."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def to_config(parser: ArgumentParser, namespace: Namespace) -> RunConfig:
@@ -317,14 +326,6 @@ def _known_value(value: Any, hint: Any, name: str, unknown: dict[str, Any]) -> A
     if is_dataclass(entry) and isinstance(value, list):
         return [_known_value(item, entry, f"{name}[{index}]", unknown) for index, item in enumerate(value)]
     return value
-
-
-def _is_mapping(text: str) -> bool:
-    """Whether ``text`` is itself YAML of settings, and not the name of a file of them."""
-    try:
-        return isinstance(yaml.safe_load(text), dict)
-    except yaml.YAMLError:
-        return False
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from audio_lottery import shipped
 from audio_lottery.config import GridConfig
 from audio_lottery.errors import ConfigError, RunError
+from audio_lottery.settings import as_mapping
 
 if TYPE_CHECKING:
     from audio_lottery.grid.record import Records
@@ -151,17 +152,12 @@ def _read_grid(name: str) -> GridConfig:
 
 
 def _with_setting(settings: dict[str, Any], word: str) -> dict[str, Any]:
-    import yaml
-
     key, equals, text = word.partition("=")
     if not (key and equals):
         raise ConfigError(f"--set {word}: KEY=VALUE is expected, e.g. data.root=/corpora")
     # A section is YAML; of all else the setting's own type decides what it is, as on the command line of a search.
-    try:
-        value: Any = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    value = value if isinstance(value, dict) else text
+    section = as_mapping(text)
+    value: Any = text if section is None else section
     for part in reversed(key.split(".")):
         value = {part: value}
     return _merged(settings, value)
