@@ -31,7 +31,7 @@ from audio_lottery.sparse.benchmark import BenchmarkSettings, compare_sparsities
 from audio_lottery.sparse.benchmark.contestants import RUNTIMES, Runtime
 from audio_lottery.sparse.benchmark.subject import wav2vec2_base
 from audio_lottery.sparse.runtime import registry
-from audio_lottery.sparse.runtime.modules import Accelerated
+from audio_lottery.sparse.runtime.modules import Runner
 from audio_lottery.transcribe.formats import FORMATS
 from tests.lottery.test_backbones import TINY
 from tests.lottery.test_methods import mask, settings
@@ -217,7 +217,7 @@ class Scale(torch.nn.Module):
         return x * self.matrix
 
 
-class SparseScale(Accelerated):
+class SparseScale(Runner):
     """A runner: keeps what is not zero."""
 
     kind, kernel = "scale", "toy"

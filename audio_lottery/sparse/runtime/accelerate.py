@@ -14,7 +14,7 @@ from audio_lottery.sparse.kernels.vector import HAS_BF16_DOT, HAS_INT8_DOT
 from audio_lottery.sparse.precision import PRECISIONS
 from audio_lottery.sparse.runtime.matrix import best_time
 from audio_lottery.sparse.runtime.model import as_accelerated
-from audio_lottery.sparse.runtime.modules import Accelerated, Packable, no_kernel
+from audio_lottery.sparse.runtime.modules import Accelerated, Packable, Runner, no_kernel
 from audio_lottery.sparse.runtime.packed import Packed, Packing, stand_in
 from audio_lottery.sparse.runtime.plan import Plan, Replacement
 from audio_lottery.sparse.runtime.registry import runner_of
@@ -185,7 +185,7 @@ def _left(name: str, module: nn.Module, why: str) -> Replacement:
     return Replacement(name, type(module).__name__, "dense", kept / total if total else 1.0, 0, why)
 
 
-def _trial(module: nn.Module, fast: Accelerated, runner: type[Accelerated], done: dict[Any, Times]) -> Times:
+def _trial(module: nn.Module, fast: Runner, runner: type[Runner], done: dict[Any, Times]) -> Times:
     """Seconds of the module and of its replacement on an input of ordinary length; once for modules that are alike."""
     key = (type(module), fast.kernel, round(fast.kept / fast.weights, 2), str(module))
     if key not in done:

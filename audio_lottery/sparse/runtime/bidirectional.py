@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from audio_lottery.errors import ModelError
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
-from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Accelerated, no_kernel
+from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Runner, no_kernel
 
 
-class SummedLSTM(Accelerated):
+class SummedLSTM(Runner):
     """Takes the place of a module of two `nn.LSTM`, ``forward_lstm`` and ``backward_lstm``, the second of which reads
     utterances from their ends.
 
@@ -36,17 +36,17 @@ class SummedLSTM(Accelerated):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return type(module).__name__ == "BidirectionalLstm"
 
     @classmethod
     def misfit(cls, module: Any) -> str:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return no_kernel(module) if module.forward_lstm.proj_size else ""
 
     @classmethod
     def trial_input(cls, module: Any) -> tuple[Tensor, ...]:
-        """See `Accelerated`."""
+        """See `Runner`."""
         x = torch.randn(1, TRIAL_FRAMES, module.forward_lstm.input_size)
         return x, torch.arange(TRIAL_FRAMES - 1, -1, -1)[None]
 

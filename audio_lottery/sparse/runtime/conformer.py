@@ -28,7 +28,7 @@ from audio_lottery.sparse.runtime.distances import Distances, Table
 from audio_lottery.sparse.runtime.matrix import KERNELS
 from audio_lottery.sparse.runtime.modules import (
     TRIAL_FRAMES,
-    Accelerated,
+    Runner,
     activation_name,
     input_array,
     no_kernel,
@@ -66,7 +66,7 @@ class _Utterance:
         return whole(self.widths[number], 2 * WIDTH) // WIDTH
 
 
-class ConformerEncoder(Accelerated):
+class ConformerEncoder(Runner):
     """Mel features → encoder frames: subsampling convolutions and conformer blocks (Rekesh et al. 2023, Fast Conformer,
     arXiv:2305.05084).
 
@@ -106,12 +106,12 @@ class ConformerEncoder(Accelerated):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return type(module).__name__ == "ParakeetEncoder"
 
     @classmethod
     def misfit(cls, module: Any) -> str:
-        """See `Accelerated`: activations that the kernels have, and batch norm."""
+        """See `Runner`: activations that the kernels have, and batch norm."""
         layer = module.layers[0] if len(module.layers) else None
         fits = (
             layer is not None
@@ -127,7 +127,7 @@ class ConformerEncoder(Accelerated):
 
     @classmethod
     def trial_input(cls, module: Any) -> Tensor:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return torch.randn(1, TRIAL_FRAMES * module.config.subsampling_factor, module.config.num_mel_bins)
 
     def _get_subsampling_output_length(self, input_lengths: Tensor) -> Tensor:

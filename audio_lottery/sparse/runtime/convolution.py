@@ -83,17 +83,17 @@ class SparseConv1d(Packable):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`; a subclass may do more than its base."""
+        """See `Runner`; a subclass may do more than its base."""
         return type(module) is nn.Conv1d
 
     @classmethod
     def misfit(cls, module: nn.Conv1d) -> str:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return no_kernel(module) if module.padding_mode != "zeros" else changed(module)
 
     @classmethod
     def trial_input(cls, module: nn.Conv1d) -> Tensor:
-        """See `Accelerated`."""
+        """See `Runner`."""
         reach = (module.kernel_size[0] - 1) * module.dilation[0]
         return torch.randn(1, module.in_channels, TRIAL_FRAMES * module.stride[0] + reach)
 

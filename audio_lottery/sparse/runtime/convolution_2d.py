@@ -64,17 +64,17 @@ class SparseConv2d(Packable):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`; a subclass may do more than its base."""
+        """See `Runner`; a subclass may do more than its base."""
         return type(module) is nn.Conv2d
 
     @classmethod
     def misfit(cls, module: nn.Conv2d) -> str:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return no_kernel(module) if module.padding_mode != "zeros" or module.groups > 1 else changed(module)
 
     @classmethod
     def trial_input(cls, module: nn.Conv2d) -> Tensor:
-        """See `Accelerated`."""
+        """See `Runner`."""
         reach = [(taps - 1) * step + 1 for taps, step in zip(module.kernel_size, module.dilation, strict=True)]
         rows, columns = max(_TRIAL_ROWS, reach[0]), TRIAL_FRAMES * module.stride[1] + reach[1]
         return torch.randn(1, module.in_channels, rows, columns)

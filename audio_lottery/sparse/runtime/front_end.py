@@ -15,7 +15,7 @@ from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.convolution import SparseConv1d, norm_arrays
 from audio_lottery.sparse.runtime.matrix import Places, SparseMatrix, compile_matrix
 from audio_lottery.sparse.runtime.modules import (
-    Accelerated,
+    Runner,
     activation_name,
     bias_of,
     input_array,
@@ -32,7 +32,7 @@ _CLASSES = ("Wav2Vec2FeatureEncoder", "HubertFeatureEncoder")
 _TRIAL_SAMPLES = 16000
 
 
-class FrontEnd(Accelerated):
+class FrontEnd(Runner):
     """Samples [batch, samples] → features [batch, channels, frames], with norms and activations inside the layers.
 
     The first layer makes by far the most numbers and takes few operations to make them, so they are never written out:
@@ -64,12 +64,12 @@ class FrontEnd(Accelerated):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`: the front ends of Wav2Vec2 and HuBERT."""
+        """See `Runner`: the front ends of Wav2Vec2 and HuBERT."""
         return type(module).__name__ in _CLASSES
 
     @classmethod
     def misfit(cls, module: Any) -> str:
-        """See `Accelerated`: all layers must be of the kinds that are built here."""
+        """See `Runner`: all layers must be of the kinds that are built here."""
         layers = list(module.conv_layers)
         fits = (
             len(layers) > 1
@@ -81,7 +81,7 @@ class FrontEnd(Accelerated):
 
     @classmethod
     def trial_input(cls, module: Any) -> Tensor:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return torch.randn(1, _TRIAL_SAMPLES)
 
     def _freeze_parameters(self) -> None:

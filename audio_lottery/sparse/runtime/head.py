@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from audio_lottery.sparse.runtime.linear import SparseLinear
-from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Accelerated, changed
+from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Runner, changed
 
 
-class CTCHead(Accelerated):
+class CTCHead(Runner):
     """[batch, frames, features] → [batch, frames, outputs].
 
     Args:
@@ -33,17 +33,17 @@ class CTCHead(Accelerated):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return type(module).__name__ == "ParakeetEncoderCTCHead"
 
     @classmethod
     def misfit(cls, module: Any) -> str:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return changed(module)
 
     @classmethod
     def trial_input(cls, module: Any) -> Tensor:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return torch.randn(1, TRIAL_FRAMES, module.in_channels)
 
     def forward(self, hidden_states: Tensor) -> Tensor:

@@ -60,17 +60,17 @@ class SparseLinear(Packable):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`; a subclass may do more than its base."""
+        """See `Runner`; a subclass may do more than its base."""
         return type(module) is nn.Linear
 
     @classmethod
     def misfit(cls, module: nn.Linear) -> str:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return changed(module)
 
     @classmethod
     def trial_input(cls, module: nn.Linear) -> Tensor:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return torch.randn(TRIAL_FRAMES, module.in_features)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -64,17 +64,17 @@ class SparseLSTM(Packable):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`; a subclass may do more than its base."""
+        """See `Runner`; a subclass may do more than its base."""
         return type(module) is nn.LSTM
 
     @classmethod
     def misfit(cls, module: nn.LSTM) -> str:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return no_kernel(module) if module.proj_size else changed(module)
 
     @classmethod
     def trial_input(cls, module: nn.LSTM) -> Tensor:
-        """See `Accelerated`."""
+        """See `Runner`."""
         shape = (1, TRIAL_FRAMES) if module.batch_first else (TRIAL_FRAMES, 1)
         return torch.randn(*shape, module.input_size)
 

@@ -1,5 +1,6 @@
 """What accelerated modules have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -44,15 +45,8 @@ def weights_of(module: nn.Module) -> Iterator[None]:
 
 
 class Accelerated(nn.Module):
-    """A module that only infers: its weights are packed for the kernels, and are no parameters any more.
+    """A module that only infers: its weights are packed for the kernels, and are no parameters any more."""
 
-    A class says itself what it takes the place of (`claims`, `misfit`) and on what it is tried (`trial_input`); a line
-    in `registry.RUNNERS` makes it known to `accelerate`. Instances are made of the module and a precision.
-
-    ``borrows``: whether it asks for its parts' parameters one after the other, with `weights_of`.
-    """
-
-    borrows = False
     kind = ""
     kernel = ""
     kept = 0
@@ -62,21 +56,6 @@ class Accelerated(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.training = False
-
-    @classmethod
-    def claims(cls, module: nn.Module) -> bool:
-        """Whether ``module`` is of the kind that this class runs, whatever its settings."""
-        raise NotImplementedError
-
-    @classmethod
-    def misfit(cls, module: Any) -> str:
-        """Why this class cannot run a module that it claims; empty where it can."""
-        raise NotImplementedError
-
-    @classmethod
-    def trial_input(cls, module: Any) -> Tensor | tuple[Tensor, ...]:
-        """An input of ordinary length, or all inputs, on which ``module`` and its replacement are timed."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True) -> Self:
         """Refuse training.
@@ -102,12 +81,39 @@ class Accelerated(nn.Module):
         raise ModelError("an accelerated model has packed weights: load them into the model it was made from")
 
 
-class Packable(Accelerated):
-    """An accelerated layer whose matrices can be had back."""
+class Runner(Accelerated, ABC):
+    """An accelerated module that takes the place of one of torch's or transformers'.
 
+    A class says itself what it takes the place of (`claims`, `misfit`) and on what it is tried (`trial_input`); a line
+    in `registry.RUNNERS` makes it known to `accelerate`. Instances are made of the module and a precision.
+
+    ``borrows``: whether it asks for its parts' parameters one after the other, with `weights_of`.
+    """
+
+    borrows = False
+
+    @classmethod
+    @abstractmethod
+    def claims(cls, module: nn.Module) -> bool:
+        """Whether ``module`` is of the kind that this class runs, whatever its settings."""
+
+    @classmethod
+    @abstractmethod
+    def misfit(cls, module: Any) -> str:
+        """Why this class cannot run a module that it claims; empty where it can."""
+
+    @classmethod
+    @abstractmethod
+    def trial_input(cls, module: Any) -> Tensor | tuple[Tensor, ...]:
+        """An input of ordinary length, or all inputs, on which ``module`` and its replacement are timed."""
+
+
+class Packable(Runner):
+    """A layer's runner whose matrices can be had back."""
+
+    @abstractmethod
     def unpack(self) -> dict[str, np.ndarray]:
         """The layer's matrices, by their names as parameters; bfloat16 numbers stay rounded."""
-        raise NotImplementedError
 
 
 def no_kernel(module: nn.Module) -> str:

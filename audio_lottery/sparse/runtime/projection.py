@@ -15,7 +15,7 @@ from audio_lottery.sparse.kernels.packing import pack, pack_phases, unpack
 from audio_lottery.sparse.kernels.rows import FRAMES
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.linear import SparseLinear
-from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Accelerated, features_array
+from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Runner, features_array
 from audio_lottery.sparse.runtime.threads import each, tile_widths, whole
 from audio_lottery.sparse.runtime.transformer import norm_of
 
@@ -23,7 +23,7 @@ from audio_lottery.sparse.runtime.transformer import norm_of
 _CLASSES = {"Wav2Vec2FeatureProjection": True, "HubertFeatureProjection": False}
 
 
-class FeatureProjection(Accelerated):
+class FeatureProjection(Runner):
     """[batch, frames, channels] → [batch, frames, features].
 
     Args:
@@ -45,17 +45,17 @@ class FeatureProjection(Accelerated):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return type(module).__name__ in _CLASSES
 
     @classmethod
     def misfit(cls, module: Any) -> str:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return ""
 
     @classmethod
     def trial_input(cls, module: Any) -> Tensor:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return torch.randn(1, module.projection.in_features, TRIAL_FRAMES).transpose(1, 2)
 
     def forward(self, hidden_states: Tensor) -> Tensor | tuple[Tensor, Tensor]:

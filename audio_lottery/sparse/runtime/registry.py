@@ -10,7 +10,7 @@ from audio_lottery.sparse.runtime.front_end import FrontEnd
 from audio_lottery.sparse.runtime.head import CTCHead
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.lstm import SparseLSTM
-from audio_lottery.sparse.runtime.modules import Accelerated, Packable, changed
+from audio_lottery.sparse.runtime.modules import Packable, Runner, changed
 from audio_lottery.sparse.runtime.projection import FeatureProjection
 from audio_lottery.sparse.runtime.subsampling import Subsampling
 from audio_lottery.sparse.runtime.wav2vec2 import Encoder
@@ -19,7 +19,7 @@ from audio_lottery.sparse.runtime.whisper_decoder import DecoderLayer
 from audio_lottery.sparse.runtime.words import WordLinear
 
 # The first that claims a module decides on it.
-RUNNERS: list[type[Accelerated]] = [
+RUNNERS: list[type[Runner]] = [
     FrontEnd,
     FeatureProjection,
     Encoder,
@@ -37,7 +37,7 @@ RUNNERS: list[type[Accelerated]] = [
 ]
 
 
-def runner_of(module: nn.Module) -> tuple[type[Accelerated] | None, str]:
+def runner_of(module: nn.Module) -> tuple[type[Runner] | None, str]:
     """Which class takes the place of ``module``.
 
     Returns:

@@ -14,7 +14,7 @@ from audio_lottery.sparse.kernels.rows import FRAMES, VECTORS
 from audio_lottery.sparse.kernels.subsampling import halve, halve_twice, rectify
 from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.matrix import KERNELS, Places, SparseMatrix, compile_matrix, split_columns
-from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Accelerated, bias_of, input_array, no_kernel, to_numpy
+from audio_lottery.sparse.runtime.modules import TRIAL_FRAMES, Runner, bias_of, input_array, no_kernel, to_numpy
 from audio_lottery.sparse.runtime.threads import each, tile_widths, whole, workspace
 
 # Output frames that go through all convolutions at a time.
@@ -42,7 +42,7 @@ class _Stage:
     row: int
 
 
-class Subsampling(Accelerated):
+class Subsampling(Runner):
     """[batch, mel frames, bins] → [batch, frames, features].
 
     A tile of output frames goes through all layers, so that what lies between them stays in the cache: the first layer
@@ -82,12 +82,12 @@ class Subsampling(Accelerated):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return type(module).__name__ == "ParakeetEncoderSubsamplingConv2D"
 
     @classmethod
     def misfit(cls, module: Any) -> str:
-        """See `Accelerated`: at least two convolutions of 3×3 with stride 2, ReLU between them."""
+        """See `Runner`: at least two convolutions of 3×3 with stride 2, ReLU between them."""
         convolutions = [layer for layer in module.layers if isinstance(layer, nn.Conv2d)]
         fits = (
             len(convolutions) > 2
@@ -98,7 +98,7 @@ class Subsampling(Accelerated):
 
     @classmethod
     def trial_input(cls, module: Any) -> Tensor:
-        """See `Accelerated`."""
+        """See `Runner`."""
         bins = module.linear.in_features // module.channels << module.num_layers
         return torch.randn(1, TRIAL_FRAMES << module.num_layers, bins)
 

@@ -16,7 +16,7 @@ from audio_lottery.errors import ModelError
 from audio_lottery.sparse.kernels.attention import ROWS
 from audio_lottery.sparse.runtime.modules import (
     TRIAL_FRAMES,
-    Accelerated,
+    Runner,
     activation_name,
     input_array,
     no_kernel,
@@ -28,7 +28,7 @@ from audio_lottery.sparse.runtime.transformer import Layers
 _CLASSES = {f"{prefix}Encoder{kind}" for prefix in ("Wav2Vec2", "Hubert") for kind in ("", "StableLayerNorm")}
 
 
-class Encoder(Accelerated):
+class Encoder(Runner):
     """The transformer encoder of wav2vec2 and HuBERT, post-norm or pre-norm ("stable layer norm").
 
     Args:
@@ -51,12 +51,12 @@ class Encoder(Accelerated):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return type(module).__name__ in _CLASSES
 
     @classmethod
     def misfit(cls, module: Any) -> str:
-        """See `Accelerated`: no adapters, no batch norm, activations and heads that the kernels have."""
+        """See `Runner`: no adapters, no batch norm, activations and heads that the kernels have."""
         layer, position = module.layers[0], module.pos_conv_embed
         fits = (
             activation_name(layer.feed_forward.intermediate_act_fn)
@@ -69,7 +69,7 @@ class Encoder(Accelerated):
 
     @classmethod
     def trial_input(cls, module: Any) -> Tensor:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return torch.randn(1, TRIAL_FRAMES, module.config.hidden_size)
 
     def forward(

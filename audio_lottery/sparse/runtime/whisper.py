@@ -42,19 +42,19 @@ class WindowEncoder(Encoder):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return type(module).__name__ == "WhisperEncoder"
 
     @classmethod
     def misfit(cls, module: Any) -> str:
-        """See `Accelerated`: activations and heads that the kernels have."""
+        """See `Runner`: activations and heads that the kernels have."""
         layer = module.layers[0]
         fits = activation_name(layer.activation_fn) and layer.self_attn.head_dim % ROWS == 0
         return "" if fits else no_kernel(module)
 
     @classmethod
     def trial_input(cls, module: Any) -> Tensor:
-        """See `Accelerated`: a whole window, for the module takes nothing else."""
+        """See `Runner`: a whole window, for the module takes nothing else."""
         return torch.randn(1, module.num_mel_bins, _frames(module))
 
     def forward(  # type: ignore[override]

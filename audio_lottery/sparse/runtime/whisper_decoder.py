@@ -21,7 +21,7 @@ from audio_lottery.sparse.kernels.vector import WIDTH
 from audio_lottery.sparse.runtime.linear import SparseLinear
 from audio_lottery.sparse.runtime.matrix import KERNELS, Places, compile_matrix
 from audio_lottery.sparse.runtime.modules import (
-    Accelerated,
+    Runner,
     activation_name,
     bias_of,
     input_array,
@@ -57,7 +57,7 @@ class Narrow:
     arrays: tuple[np.ndarray, np.ndarray, int, np.ndarray, np.ndarray, bool]
 
 
-class DecoderLayer(Accelerated):
+class DecoderLayer(Runner):
     """[texts, steps, size] → the same: attention to what was written, to what was heard, and the feed-forward layer.
 
     Args:
@@ -87,12 +87,12 @@ class DecoderLayer(Accelerated):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return type(module).__name__ == "WhisperDecoderLayer"
 
     @classmethod
     def misfit(cls, module: Any) -> str:
-        """See `Accelerated`: activations and heads that the kernels have, masks that are read here."""
+        """See `Runner`: activations and heads that the kernels have, masks that are read here."""
         attention = module.self_attn
         fits = (
             activation_name(module.activation_fn)
@@ -103,7 +103,7 @@ class DecoderLayer(Accelerated):
 
     @classmethod
     def trial_input(cls, module: Any) -> Tensor:
-        """See `Accelerated`: one step."""
+        """See `Runner`: one step."""
         return torch.randn(1, 1, module.embed_dim)
 
     def forward(

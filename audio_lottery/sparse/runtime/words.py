@@ -47,7 +47,7 @@ class WordLinear(Packable):
 
     @classmethod
     def claims(cls, module: nn.Module) -> bool:
-        """See `Accelerated`; what is narrow, or pruned, is left to others."""
+        """See `Runner`; what is narrow, or pruned, is left to others."""
         if type(module) is not nn.Linear or module.out_features < _WIDE or module.in_features % WIDTH:
             return False
         with weights_of(module):
@@ -55,12 +55,12 @@ class WordLinear(Packable):
 
     @classmethod
     def misfit(cls, module: nn.Linear) -> str:
-        """See `Accelerated`."""
+        """See `Runner`."""
         return changed(module)
 
     @classmethod
     def trial_input(cls, module: nn.Linear) -> Tensor:
-        """See `Accelerated`: one step."""
+        """See `Runner`: one step."""
         return torch.randn(1, module.in_features)
 
     def forward(self, x: Tensor) -> Tensor:
