@@ -122,6 +122,9 @@ class TrainingConfig:
         augment: noise, reverberation and speed of the training speech.
         distill: a teacher.
         eval_every: steps between evaluations on dev; the last step is always evaluated.
+        best_by: dev rate that the best model is chosen by, wer or cer; the other decides between equals. cer for a
+            training that hardly gets a word right (a θ of few hours, or of many languages): at a WER of about 100 %
+            one that writes little looks better than one that is learning to spell.
         save_every: steps between checkpoints to resume from.
         log_every: steps between the points that go to the trackers of log_with.
         max_nonfinite_steps: give up after this many steps in a row with a loss or gradient that is not finite.
@@ -142,6 +145,7 @@ class TrainingConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     eval_every: int = 500
+    best_by: Literal["wer", "cer"] = "wer"
     save_every: int = 500
     log_every: int = 10
     max_nonfinite_steps: int = 20

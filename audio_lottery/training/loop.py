@@ -1,7 +1,7 @@
 """The training loop: one function on accelerate, used for θ and for every round. What else happens hangs on hooks."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -100,7 +100,7 @@ class Trainer:
     Args:
         backbone: starts from its current weights and ends with the best on dev.
         speech: what it is trained on.
-        evaluate: the dev result that the best model is chosen by: WER, then CER.
+        evaluate: the dev result that the best model is chosen by, see ``config.best_by``.
         config: how to train.
         accelerator: device, precision and processes.
         stage: which training it is; a checkpoint in its folder is continued.
@@ -241,19 +241,24 @@ class Trainer:
         return nullcontext() if last else self.accelerator.no_sync(module)
 
     def _evaluate(self, training: Training) -> None:
-        """Dev WER of the current weights; they are kept if they are the best so far (WER, then CER)."""
+        """Dev result of the current weights; they are kept if they are the best so far."""
         progress = training.progress
         self._call("before_evaluation", training)
         result = self.evaluate(self.backbone)
         progress.history.append({"step": progress.step, "wer": result["wer"], "cer": result["cer"]})
         before = progress.best_dev
         best = all(hook.may_keep(training) for hook in self.hooks) and (
-            not before or (result["wer"], result["cer"]) < (before["wer"], before["cer"])
+            not before or self._badness(result) < self._badness(before)
         )
         if best:
             progress.best_step, progress.best_dev = progress.step, result
             self._best = snapshot(self.backbone.module)
         self._call("after_evaluation", training, best)
+
+    def _badness(self, result: Mapping[str, float]) -> tuple[float, float]:
+        """What the best model is chosen by: the less, the better."""
+        wer, cer = result["wer"], result["cer"]
+        return (wer, cer) if self.config.best_by == "wer" else (cer, wer)
 
     def _save(self, training: Training) -> None:
         if self.accelerator.is_main_process:

@@ -49,5 +49,16 @@ class Show(Hook):
             )
 
     def finish(self, training: Training) -> None:
-        """The bar stays as it is."""
+        """The bar stays as it is; a line if WER has chosen a model that is no better than silence, and CER the last."""
         self._bar.close()
+        best, latest = training.progress.best_dev, training.progress.history[-1]
+        if training.accelerator.is_main_process and best["wer"] >= 1.0 and latest["cer"] < best["cer"]:
+            logger.warning(
+                "%s: by dev WER (%.1f %%, no better than writing nothing) the model of step %d is kept, not the last, "
+                "whose CER is lower (%.1f against %.1f %%); best_by cer, beside this training's eval_every, keeps that",
+                training.stage.description,
+                100 * best["wer"],
+                training.progress.best_step,
+                100 * latest["cer"],
+                100 * best["cer"],
+            )
