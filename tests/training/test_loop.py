@@ -121,6 +121,41 @@ def test_resume_equals_uninterrupted_bit_for_bit(tiny_corpus, tmp_path, monkeypa
     assert replace(report, seconds=0) == replace(expected, seconds=0)
 
 
+class Watch(Hook):
+    """The weights at every evaluation."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, torch.Tensor]] = []
+
+    def after_evaluation(self, training: Training, best: bool) -> None:
+        state = training.backbone.module.state_dict()
+        self.seen.append({name: value.clone() for name, value in state.items()})
+
+
+@pytest.mark.parametrize(
+    ("best_by", "rates", "chosen", "warns"),
+    [
+        # Learning to spell: more words appear, and WER passes 100 %.
+        ("wer", [(1.01, 0.57), (1.08, 0.51), (1.05, 0.45)], 0, True),
+        ("cer", [(1.01, 0.57), (1.08, 0.51), (1.05, 0.45)], 2, False),
+        ("wer", [(0.50, 0.20), (0.40, 0.21), (0.40, 0.20)], 2, False),
+        ("cer", [(0.50, 0.20), (0.40, 0.20), (0.45, 0.20)], 1, False),
+        ("wer", [(0.99, 0.57), (1.08, 0.51), (1.05, 0.45)], 0, False),
+    ],
+)
+def test_dev_chooses_by_the_rate_that_it_is_told_and_the_other_decides_between_equals(
+    tiny_corpus, tmp_path, caplog, best_by, rates, chosen, warns
+):
+    watch, results = Watch(), iter(rates)
+    trainer = make_trainer(tiny_corpus, tmp_path, replace(CONFIG, best_by=best_by), mask=False, hooks=[watch])
+    trainer.evaluate = lambda backbone: dict(zip(("wer", "cer"), next(results), strict=True))
+    report = trainer.run()
+    assert report.best_step == 2 * (chosen + 1)
+    assert (report.dev["wer"], report.dev["cer"]) == rates[chosen]
+    assert same(weights(trainer), watch.seen[chosen])
+    assert any("no better than writing nothing" in record.message for record in caplog.records) == warns
+
+
 def test_pruned_weights_are_zero_at_the_end_and_survivors_moved(tiny_corpus, tmp_path):
     trainer = make_trainer(tiny_corpus, tmp_path)
     before = weights(trainer)
