@@ -128,8 +128,7 @@ class Watch(Hook):
         self.seen: list[dict[str, torch.Tensor]] = []
 
     def after_evaluation(self, training: Training, best: bool) -> None:
-        state = training.backbone.module.state_dict()
-        self.seen.append({name: value.clone() for name, value in state.items()})
+        self.seen.append(checkpoint.snapshot(training.backbone.module))
 
 
 @pytest.mark.parametrize(

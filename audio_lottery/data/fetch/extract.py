@@ -28,7 +28,7 @@ MARKER = ".completed"
 
 ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar", ".zip")
 
-# Encrypted and unknown zip members raise RuntimeError and NotImplementedError.
+# RuntimeError is what encrypted zip members raise, and, by a subclass of it, those of an unknown compression.
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -36,7 +36,6 @@ _DAMAGE = (
     lzma.LZMAError,
     EOFError,
     RuntimeError,
-    NotImplementedError,
 )
 
 
